@@ -1,0 +1,115 @@
+"""Files that are either whole or absent, and archives that stay where they are unpacked."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import lzma
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import DuetError
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success it is synced and renamed to ``path``.
+
+    A process killed at any moment leaves the old file, or none, never half a file.  A full disk or a
+    read-only folder raises :class:`DuetError` and leaves what was there before.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DuetError(f"could not be written: {error.strerror}", path=path,
+                            remedy="free some space or choose another folder; the previous file is untouched") from error
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, content: str) -> None:
+    write_bytes(path, content.encode())
+
+
+def write_json(path: str | Path, content) -> None:
+    """Sorted keys and a fixed layout: equal content is equal bytes.  NaN is refused, JSON has none."""
+    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path):
+    """Raises DuetError for a missing or damaged file."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise DuetError("no such file", path=path) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DuetError(f"is not valid JSON: {error}", path=path, remedy="delete it and make it again") from None
+
+
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 over the parts, each preceded by its length so that no two lists of parts collide."""
+    state = hashlib.sha256()
+    for part in parts:
+        part = part.encode() if isinstance(part, str) else part
+        state.update(len(part).to_bytes(8, "big"))
+        state.update(part)
+    return state.hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def git_blob_id(content: bytes) -> str:
+    """The id under which git stores these bytes: what a pinned public commit promises about a file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def read_archive(path: str | Path) -> Iterator[tuple[str, bytes]]:
+    """(member name, content) of every plain file in a .zip, .tar or .tar.gz.
+
+    Raises DuetError for a damaged archive and for a member that points outside its folder: an absolute
+    name or one with "..".  Links and devices are skipped, they are never followed.
+    """
+    path = Path(path)
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.infolist():
+                    _check_member(path, member.filename)
+                    if not member.is_dir():
+                        yield member.filename, archive.read(member)
+        else:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    _check_member(path, member.name)
+                    if member.isfile():
+                        yield member.name, archive.extractfile(member).read()
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
+        raise DuetError(f"is not a readable archive: {error}", path=path, remedy="delete it and download it again") from error
+
+
+def _check_member(archive: Path, name: str) -> None:
+    if name.startswith(("/", "\\")) or ".." in Path(name).parts or ":" in Path(name).parts[0]:
+        raise DuetError(f"its member {name!r} points outside the folder", path=archive, remedy="do not use this archive")

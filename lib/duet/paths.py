@@ -1,0 +1,32 @@
+"""Where things lie.  Nothing here depends on the working directory or on a host's name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(os.environ.get("DUET_HOME") or Path(__file__).resolve().parents[2])
+NOTEBOOKS = ROOT / "notebooks"
+
+
+def results() -> Path:
+    """Tables, figures and run records; ``DUET_RESULTS`` moves it."""
+    return Path(os.environ.get("DUET_RESULTS") or ROOT / "results")
+
+
+def cache() -> Path:
+    """Everything that can be made again: rendered corpora, features, checkpoints; ``DUET_CACHE`` moves it."""
+    return Path(os.environ.get("DUET_CACHE") or ROOT / ".cache")
+
+
+def scores() -> Path:
+    """Open scores: ``DUET_SCORES`` where somebody has a copy, else where ``make corpora`` puts them."""
+    return Path(os.environ.get("DUET_SCORES") or ROOT / "corpora" / "scores")
+
+
+def lists() -> Path:
+    """Published id lists, folds and splits; ``DUET_LISTS`` where somebody has a copy, else beside the scores.
+
+    A copy of the scores with ``lists`` as a sibling folder is found through ``DUET_SCORES`` alone.
+    """
+    return Path(os.environ.get("DUET_LISTS") or scores().parent / "lists")

@@ -1,0 +1,136 @@
+"""Notes to audio: FluidSynth plays, or tinysoundfont where FluidSynth is not installed.
+
+Audio is mono float32 in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+
+from .errors import DuetError
+
+SAMPLE_RATE = 22_050  # Hz
+_FOLDERS = (Path("/usr/share/sounds/sf2"), Path("/usr/share/sounds/sf3"), Path("/usr/local/share/soundfonts"))
+#: name -> file, in order of preference for the piano of study 1; timgm6mb also comes inside pretty_midi
+SOUNDFONTS = {"fluidr3": "FluidR3_GM.sf2", "timgm6mb": "TimGM6mb.sf2"}
+
+
+@dataclass(frozen=True)
+class Played:
+    """One note to play: onset and duration in seconds, MIDI pitch, velocity 1 to 127."""
+
+    onset: float
+    duration: float
+    pitch: int
+    velocity: int = 90
+
+
+def soundfont(name: str) -> Path:
+    """Raises DuetError where the file is not installed."""
+    if name not in SOUNDFONTS:
+        raise DuetError(f"unknown SoundFont {name!r}", remedy=f"one of {', '.join(SOUNDFONTS)}")
+    bundled = Path(pretty_midi.__file__).parent / SOUNDFONTS[name]
+    for path in [folder / SOUNDFONTS[name] for folder in _FOLDERS] + [bundled]:
+        if path.is_file():
+            return path
+    raise DuetError(f"the SoundFont {SOUNDFONTS[name]} is not installed", remedy="`make setup` installs it as root, or use timgm6mb")
+
+
+@cache
+def soundfont_digest(name: str) -> str:
+    with open(soundfont(name), "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def available_soundfont() -> str:
+    """The first SoundFont of :data:`SOUNDFONTS` that this machine has."""
+    for name in SOUNDFONTS:
+        try:
+            soundfont(name)
+        except DuetError:
+            continue
+        return name
+    raise DuetError("no SoundFont is installed", remedy="`make setup` installs them as root")
+
+
+def engine() -> str:
+    """``fluidsynth`` where its library is installed, else ``tinysoundfont``: recorded with every corpus."""
+    if shutil.which("fluidsynth"):
+        return "fluidsynth"
+    return "tinysoundfont"
+
+
+def synthesise(notes: Sequence[Played], soundfont_name: str, program: int = 0, tail: float = 0.5,
+               reverb: bool = False) -> np.ndarray:
+    """(samples,) float32 at 22,050 Hz, dry unless ``reverb``, ``tail`` seconds after the last note.
+
+    Each call uses a fresh synthesiser: a used one carries its state over, and the same notes then differ from
+    run to run by as much as the signal itself.  Raises DuetError for no notes or an uninstalled SoundFont.
+    """
+    if not notes:
+        raise DuetError("there are no notes to play")
+    events = sorted([(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes])
+    end = events[-1][0] + tail
+    play = _fluidsynth if engine() == "fluidsynth" else _tinysoundfont
+    audio = play(events, end, soundfont(soundfont_name), program, reverb)
+    peak = np.abs(audio).max()
+    if not np.isfinite(peak) or peak == 0:
+        raise DuetError("the synthesiser was silent", path=soundfont(soundfont_name), remedy="reinstall the SoundFont")
+    return (audio / max(peak, 1e-9) * 0.9).astype(np.float32)
+
+
+def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
+    import fluidsynth  # here, because importing it fails where FluidSynth is not installed
+
+    # loading only the samples of the programs in use makes a fresh synthesiser cheap
+    synth = fluidsynth.Synth(gain=0.5, samplerate=float(SAMPLE_RATE),
+                             **{"synth.dynamic-sample-loading": 1, "synth.cpu-cores": 1})
+    try:
+        synth.setting("synth.reverb.active", int(reverb))
+        synth.setting("synth.chorus.active", int(reverb))
+        synth.program_select(0, synth.sfload(str(path)), 0, program)
+        blocks, position = [], 0
+        for time, on, pitch, velocity in events:
+            samples = max(0, round(time * SAMPLE_RATE) - position)
+            if samples:
+                blocks.append(synth.get_samples(samples))
+                position += samples
+            if on:
+                synth.noteon(0, pitch, velocity)
+            else:
+                synth.noteoff(0, pitch)
+        blocks.append(synth.get_samples(max(1, round(end * SAMPLE_RATE) - position)))
+    finally:
+        synth.delete()
+    return np.concatenate(blocks).reshape(-1, 2).astype(np.float32).mean(1) / 32768
+
+
+def _tinysoundfont(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
+    import tinysoundfont
+
+    synth = tinysoundfont.Synth(gain=-6, samplerate=SAMPLE_RATE)
+    synth.program_select(0, synth.sfload(str(path)), 0, program)
+    blocks, position = [], 0
+
+    def render(samples: int) -> None:
+        blocks.append(np.frombuffer(bytes(synth.generate(samples)), np.float32).copy())
+
+    for time, on, pitch, velocity in events:
+        samples = max(0, round(time * SAMPLE_RATE) - position)
+        if samples:
+            render(samples)
+            position += samples
+        if on:
+            synth.noteon(0, pitch, velocity)
+        else:
+            synth.noteoff(0, pitch)
+    render(max(1, round(end * SAMPLE_RATE) - position))
+    return np.concatenate(blocks).reshape(-1, 2).mean(1)
