@@ -47,8 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     runs = command(_runs, "list a study's runs: name, core or extended, made or not")
     runs.add_argument("--core", action="store_true", help="only the core")
     notebook = command(_notebook, "run a study's notebook: tables, figures and a page to read", corpus=True)
-    notebook.add_argument("-p", dest="parameters", metavar="NAME=VALUE", action="append", default=[],
-                          help="set a parameter of the notebook; may be repeated")
+    notebook.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set a parameter of the notebook; may be repeated",
+    )
     corpora = command(_corpora, "fetch the open scores and lists, verified, at pinned versions", study=False)
     corpora.add_argument("keys", nargs="*", metavar="KEY", help="which (default: all)")
     return parser
@@ -66,10 +72,13 @@ def _run(arguments) -> None:
 
     names = [run.name for run in launch.study_module(arguments.study, arguments.preset).runs(arguments.preset)]
     if arguments.name not in names:
-        raise DuetError(f"unknown run {arguments.name!r} of {arguments.study}, preset {arguments.preset}",
-                        remedy=f"there are {', '.join(names)}")
-    runs.make(arguments.study, arguments.preset, arguments.name, _folder(arguments.corpus),
-              progress=not arguments.quiet)
+        raise DuetError(
+            f"unknown run {arguments.name!r} of {arguments.study}, preset {arguments.preset}",
+            remedy=f"there are {', '.join(names)}",
+        )
+    runs.make(
+        arguments.study, arguments.preset, arguments.name, _folder(arguments.corpus), progress=not arguments.quiet
+    )
 
 
 def _runs(arguments) -> None:

@@ -53,12 +53,25 @@ def engrave_staff(mei: str, font: str = "Leipzig") -> str:
     image as long as its sound and halves the cost of every recurrent step.
     """
     toolkit = _toolkit()
-    toolkit.setOptions({
-        "inputFrom": "mei", "font": font, "breaks": "none", "adjustPageWidth": True, "adjustPageHeight": True,
-        "header": "none", "footer": "none", "svgViewBox": True, "scale": 100, "spacingLinear": 0.15,
-        "spacingNonLinear": 0.55, "pageMarginTop": 50, "pageMarginBottom": 50, "pageMarginLeft": 30,
-        "pageMarginRight": 30,
-    })
+    toolkit.setOptions(
+        {
+            "inputFrom": "mei",
+            "font": font,
+            "breaks": "none",
+            "adjustPageWidth": True,
+            "adjustPageHeight": True,
+            "header": "none",
+            "footer": "none",
+            "svgViewBox": True,
+            "scale": 100,
+            "spacingLinear": 0.15,
+            "spacingNonLinear": 0.55,
+            "pageMarginTop": 50,
+            "pageMarginBottom": 50,
+            "pageMarginLeft": 30,
+            "pageMarginRight": 30,
+        }
+    )
     if not toolkit.loadData(mei):
         raise DuetError("Verovio cannot read this MEI", remedy="check the file in an MEI validator")
     return toolkit.renderToSVG(1)
@@ -86,7 +99,7 @@ def staff_image(mei: str, font: str = "Leipzig") -> np.ndarray:
     dark_rows = np.flatnonzero(image.min(1) < 128)
     reach = max(IMAGE_HEIGHT // 2, centre - dark_rows[0] + 4, dark_rows[-1] - centre + 5)
     padded = np.pad(image, ((reach, reach), (0, 0)), constant_values=255)
-    return np.ascontiguousarray(padded[centre:centre + 2 * reach])
+    return np.ascontiguousarray(padded[centre : centre + 2 * reach])
 
 
 def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -102,15 +115,22 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     corners = np.array([[0, 0], [0, rows], [columns, rows], [columns, 0]], float) + shift
     corners[:, 1] += np.array([-tilt, -tilt, tilt, tilt])
     picture = Image.fromarray(image).transform(
-        (columns, rows), Image.Transform.PERSPECTIVE, _perspective(columns, rows, corners),
-        resample=Image.Resampling.BILINEAR, fillcolor=255)
+        (columns, rows),
+        Image.Transform.PERSPECTIVE,
+        _perspective(columns, rows, corners),
+        resample=Image.Resampling.BILINEAR,
+        fillcolor=255,
+    )
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.0)))
     light = np.asarray(picture, np.float32) / 255
     ink, paper = rng.uniform(0.0, 0.3), rng.uniform(0.75, 1.0)
     light = ink + (paper - ink) * light
     # a lamp from one side, and the slow unevenness of the paper
-    shade = np.asarray(Image.fromarray(rng.uniform(0.85, 1.1, (3, 6)).astype(np.float32)).resize(
-        (columns, rows), Image.Resampling.BICUBIC))
+    shade = np.asarray(
+        Image.fromarray(rng.uniform(0.85, 1.1, (3, 6)).astype(np.float32)).resize(
+            (columns, rows), Image.Resampling.BICUBIC
+        )
+    )
     light = light * shade + rng.normal(0, rng.uniform(0.01, 0.05), light.shape).astype(np.float32)
     return (255 * light.clip(0, 1)).astype(np.uint8)
 

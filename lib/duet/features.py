@@ -48,10 +48,15 @@ def read_image(path: str | Path) -> np.ndarray:
     except FileNotFoundError:
         raise DuetError("no such image", path=path, remedy="restore it, or leave its id out of the lists") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DuetError(f"is not a readable image: {error}", path=path, remedy="restore it from the corpus archive") from None
+        raise DuetError(
+            f"is not a readable image: {error}", path=path, remedy="restore it from the corpus archive"
+        ) from None
     if min(picture.shape) < 2:
-        raise DuetError(f"is an image of {picture.shape[1]} by {picture.shape[0]} pixels", path=path,
-                        remedy="restore it from the corpus archive")
+        raise DuetError(
+            f"is an image of {picture.shape[1]} by {picture.shape[0]} pixels",
+            path=path,
+            remedy="restore it from the corpus archive",
+        )
     return picture
 
 
@@ -62,15 +67,20 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     try:
         audio, _ = librosa.load(path, sr=sample_rate, mono=True)
     except Exception as error:  # librosa hands on whatever its decoders raise
-        raise DuetError(f"is not readable audio: {type(error).__name__} {error}", path=path,
-                        remedy="restore the file or convert it to WAV") from None
+        raise DuetError(
+            f"is not readable audio: {type(error).__name__} {error}",
+            path=path,
+            remedy="restore the file or convert it to WAV",
+        ) from None
     return check_audio(audio, path, sample_rate)
 
 
 def check_audio(audio: np.ndarray, path: str | Path | None = None, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     """The audio itself.  Raises DuetError for less than a tenth of a second, NaN or silence."""
     if audio.size < sample_rate // 10:
-        raise DuetError(f"lasts {audio.size / sample_rate:.3f} s, too short to transcribe", path=path, remedy="give a longer clip")
+        raise DuetError(
+            f"lasts {audio.size / sample_rate:.3f} s, too short to transcribe", path=path, remedy="give a longer clip"
+        )
     if not np.isfinite(audio).all():
         raise DuetError("holds samples that are no numbers", path=path, remedy="export the audio again")
     if np.abs(audio).max() < 1e-4:
@@ -141,7 +151,9 @@ class PictureSet:
         return identity in self._spans
 
 
-def pictures(corpus: Primus, kind: Picture, ids: Sequence[str], workers: int | None = None, progress: bool = False) -> PictureSet:
+def pictures(
+    corpus: Primus, kind: Picture, ids: Sequence[str], workers: int | None = None, progress: bool = False
+) -> PictureSet:
     """The cached pictures of ``ids``, made where they are not there yet.
 
     The cache's key is a hash of the corpus's fingerprint, the ids and every setting: nothing is ever read for

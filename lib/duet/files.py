@@ -34,8 +34,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DuetError(f"could not be written: {error.strerror}", path=path,
-                            remedy="free some space or choose another folder; the previous file is untouched") from error
+            raise DuetError(
+                f"could not be written: {error.strerror}",
+                path=path,
+                remedy="free some space or choose another folder; the previous file is untouched",
+            ) from error
         raise
     finally:
         with contextlib.suppress(OSError):
@@ -107,9 +110,13 @@ def read_archive(path: str | Path) -> Iterator[tuple[str, bytes]]:
                     if member.isfile():
                         yield member.name, archive.extractfile(member).read()
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
-        raise DuetError(f"is not a readable archive: {error}", path=path, remedy="delete it and download it again") from error
+        raise DuetError(
+            f"is not a readable archive: {error}", path=path, remedy="delete it and download it again"
+        ) from error
 
 
 def _check_member(archive: Path, name: str) -> None:
     if name.startswith(("/", "\\")) or ".." in Path(name).parts or ":" in Path(name).parts[0]:
-        raise DuetError(f"its member {name!r} points outside the folder", path=archive, remedy="do not use this archive")
+        raise DuetError(
+            f"its member {name!r} points outside the folder", path=archive, remedy="do not use this archive"
+        )

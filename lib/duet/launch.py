@@ -19,8 +19,12 @@ from .errors import DuetError
 
 # One thread a run, so that runs side by side share the cores and a repeated run adds in the same order.  The
 # others: OpenMP threads that sleep instead of spinning, and what Python and cuBLAS want for equal results.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONHASHSEED": "0",
-               "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONHASHSEED": "0",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -29,8 +33,9 @@ def study_module(study: str, preset: str) -> ModuleType:
     """The study's module.  Raises DuetError, with the valid names, for an unknown study or preset."""
     module = studies.get(study)
     if preset not in module.PRESETS:
-        raise DuetError(f"unknown preset {preset!r} of the study {study}",
-                        remedy=f"choose one of {', '.join(module.PRESETS)}")
+        raise DuetError(
+            f"unknown preset {preset!r} of the study {study}", remedy=f"choose one of {', '.join(module.PRESETS)}"
+        )
     return module
 
 
@@ -76,17 +81,27 @@ def execute(study: str, preset: str = "smoke", parameters: dict | None = None, p
         finished.unlink(missing_ok=True)
         failed.unlink(missing_ok=True)
     except OSError as error:
-        raise DuetError(f"cannot be written: {error.strerror}", path=folder,
-                        remedy="choose another DUET_RESULTS") from error
+        raise DuetError(
+            f"cannot be written: {error.strerror}", path=folder, remedy="choose another DUET_RESULTS"
+        ) from error
     began = time.monotonic()
     executed = _run(notebook, failed, values, progress)
     page = to_html(executed, notebook.stem)
     files.write_text(folder / "notebook.ipynb", _text(executed))
     files.write_text(folder / "notebook.html", page)
     failed.unlink()
-    files.write_json(finished, {"study": study, "preset": preset, "notebook": notebook.name, "parameters": values,
-                                "seconds": round(time.monotonic() - began, 1),
-                                "date": datetime.now(UTC).isoformat(timespec="seconds"), **runs.provenance()})
+    files.write_json(
+        finished,
+        {
+            "study": study,
+            "preset": preset,
+            "notebook": notebook.name,
+            "parameters": values,
+            "seconds": round(time.monotonic() - began, 1),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **runs.provenance(),
+        },
+    )
     return folder
 
 
@@ -116,10 +131,18 @@ def to_html(notebook, title: str) -> str:
 
 def outside_references(page) -> list[str]:
     """Everything a page (BeautifulSoup) loads by itself over the network; links to click on are fine."""
-    loads = [str(element[attribute]) for element in page.select("[src], [srcset], [poster], [data], link[href]")
-             for attribute in ("src", "srcset", "poster", "data", "href") if element.has_attr(attribute)]
-    loads += [str(element[name]) for element in page.select("image, use")
-              for name in ("href", "xlink:href") if element.has_attr(name)]
+    loads = [
+        str(element[attribute])
+        for element in page.select("[src], [srcset], [poster], [data], link[href]")
+        for attribute in ("src", "srcset", "poster", "data", "href")
+        if element.has_attr(attribute)
+    ]
+    loads += [
+        str(element[name])
+        for element in page.select("image, use")
+        for name in ("href", "xlink:href")
+        if element.has_attr(name)
+    ]
     code = [element.get_text() for element in page.select("script, style")]
     code += [element["style"] for element in page.select("[style]")]
     address = r"""(?:url\(|@import|\bimport\b|\bfrom\b|\bfetch\()[\s("']*((?:https?:)?//[^\s"')]+)"""
@@ -167,11 +190,15 @@ def _declared(notebook: Path) -> dict[str, str]:
 
 def _kind(name: str, declared: dict[str, str], notebook: Path) -> str:
     if name not in declared:
-        raise DuetError(f"unknown parameter {name!r}", path=notebook,
-                        remedy=f"there are {', '.join(declared) or 'none'}")
+        raise DuetError(
+            f"unknown parameter {name!r}", path=notebook, remedy=f"there are {', '.join(declared) or 'none'}"
+        )
     if declared[name] not in TYPES:
-        raise DuetError(f"its parameter {name} declares no plain type", path=notebook,
-                        remedy=f"write name: type = value with one of {', '.join(TYPES)}")
+        raise DuetError(
+            f"its parameter {name} declares no plain type",
+            path=notebook,
+            remedy=f"write name: type = value with one of {', '.join(TYPES)}",
+        )
     return declared[name]
 
 
@@ -196,24 +223,39 @@ def _run(notebook: Path, output: Path, values: dict, progress: bool):
         with _kernel_environment():
             # The working directory is the one that JupyterLab and nbval give a notebook: its own folder.
             executed = papermill.execute_notebook(
-                _literal(notebook), _literal(output), values, kernel_name="python3", cwd=str(notebook.parent),
-                progress_bar=False, stdout_file=stream, stderr_file=stream,
+                _literal(notebook),
+                _literal(output),
+                values,
+                kernel_name="python3",
+                cwd=str(notebook.parent),
+                progress_bar=False,
+                stdout_file=stream,
+                stderr_file=stream,
                 # On a shared machine others could listen to an open port; without this the kernel warns of it.
-                config=Config(KernelManager={"transport_encryption": "auto"}))
+                config=Config(KernelManager={"transport_encryption": "auto"}),
+            )
     except papermill.PapermillExecutionError as error:
-        raise DuetError(f"cell {error.exec_count} ({_first_line(error.source)}) failed: {error.ename}: {error.evalue}",
-                        path=output) from error
+        raise DuetError(
+            f"cell {error.exec_count} ({_first_line(error.source)}) failed: {error.ename}: {error.evalue}", path=output
+        ) from error
     except DeadKernelError as error:
         # Papermill's metadata call every cell completed; which were begun, the times tell.
-        begun = [cell for cell in nbformat.read(output, as_version=4).cells
-                 if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")]
-        raise DuetError(f"the kernel died in cell {len(begun)} ({_first_line(begun[-1].source)})", path=output,
-                        remedy="most often the memory was too small") from error
+        begun = [
+            cell
+            for cell in nbformat.read(output, as_version=4).cells
+            if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
+        ]
+        raise DuetError(
+            f"the kernel died in cell {len(begun)} ({_first_line(begun[-1].source)})",
+            path=output,
+            remedy="most often the memory was too small",
+        ) from error
     for cell in executed.cells:
         # SystemExit(0) ends a notebook early, and papermill takes it for success.
         if cell.cell_type == "code" and any(result.output_type == "error" for result in cell.outputs):
-            raise DuetError(f"cell {cell.execution_count} ({_first_line(cell.source)}) ended the notebook early",
-                            path=output)
+            raise DuetError(
+                f"cell {cell.execution_count} ({_first_line(cell.source)}) ended the notebook early", path=output
+            )
     for part in (executed, *executed.cells):
         part.metadata.pop("papermill", None)
         part.metadata.pop("execution", None)
@@ -228,8 +270,13 @@ def _kernel_environment() -> Iterator[None]:
     """Variables for the kernel: this environment's own kernel, figures inline, no history shared between kernels."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="duet-ipython-") as ipython:
-        os.environ.update(ENVIRONMENT, IPYTHONDIR=ipython, JUPYTER_PREFER_ENV_PATH="1",
-                          PYDEVD_DISABLE_FILE_VALIDATION="1", MPLBACKEND="module://matplotlib_inline.backend_inline")
+        os.environ.update(
+            ENVIRONMENT,
+            IPYTHONDIR=ipython,
+            JUPYTER_PREFER_ENV_PATH="1",
+            PYDEVD_DISABLE_FILE_VALIDATION="1",
+            MPLBACKEND="module://matplotlib_inline.backend_inline",
+        )
         try:
             yield
         finally:

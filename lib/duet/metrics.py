@@ -38,7 +38,11 @@ def edits_by_family(reference: Sequence[str], estimate: Sequence[str]) -> Counte
         family = (estimate[j] if kind == "insert" else reference[i]).split("-", 1)[0]
         if kind == "replace" and family == "note" and estimate[j].startswith("note-"):
             (pitch, figure), (other_pitch, other_figure) = reference[i].split("_", 1), estimate[j].split("_", 1)
-            wrong = [name for name, differs in (("pitch", pitch != other_pitch), ("duration", figure != other_figure)) if differs]
+            wrong = [
+                name
+                for name, differs in (("pitch", pitch != other_pitch), ("duration", figure != other_figure))
+                if differs
+            ]
             family = " and ".join(wrong)
         elif family == "note":
             family = f"note {kind}d" if kind == "replace" else f"note {kind}ed".replace("deleteed", "deleted")

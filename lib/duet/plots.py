@@ -18,9 +18,20 @@ PAPER, OURS = "0.55", "C0"  # the paper's numbers are always grey
 
 def style() -> None:
     """One look for all notebooks; call it once."""
-    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.85,
-                  rc={"figure.dpi": 100, "savefig.dpi": 150, "axes.spines.right": False, "axes.spines.top": False,
-                      "figure.constrained_layout.use": True, "legend.frameon": False})
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette="colorblind",
+        font_scale=0.85,
+        rc={
+            "figure.dpi": 100,
+            "savefig.dpi": 150,
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+        },
+    )
 
 
 def save(figure: plt.Figure, path: Path) -> plt.Figure:
@@ -48,27 +59,52 @@ def learning_curves(curves: pd.DataFrame, unit: str, floor: float | None = None)
             axis.plot(run["samples"] / 1000, run["validation"], label=name, marker=".", linewidth=1.2)
         if floor is not None:
             axis.axhline(floor, color=PAPER, linestyle="--", linewidth=1)
-            axis.annotate("best constant", (0.98, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                          fontsize="x-small", color=PAPER)
+            axis.annotate(
+                "best constant",
+                (0.98, floor),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize="x-small",
+                color=PAPER,
+            )
         axis.set(title=panel, xlabel="thousand pictures seen", ylim=(0, None))
         axis.legend(fontsize="x-small")
     axes[0, 0].set_ylabel(unit)
     return figure
 
 
-def paper_beside_ours(table: pd.DataFrame, x: str, panel: str, hue: str, unit: str, log_x: bool = False,
-                      floor: float | None = None) -> plt.Figure:
+def paper_beside_ours(
+    table: pd.DataFrame, x: str, panel: str, hue: str, unit: str, log_x: bool = False, floor: float | None = None
+) -> plt.Figure:
     """Two rows of panels share the axes of one quantity: the paper's printed cells, and ours with intervals."""
     panels = list(dict.fromkeys(table[panel]))
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3.2), sharey=True, squeeze=False)
     for axis, name in zip(axes[0], panels, strict=True):
         part = table[table[panel] == name]
         for color, (series, rows) in zip(sns.color_palette(), part.groupby(hue, sort=False), strict=False):
-            axis.plot(rows[x], rows["paper"], color=color, linestyle=":", marker="o", markerfacecolor="white", linewidth=1,
-                      label=f"{series}, paper (PrIMuS)")
+            axis.plot(
+                rows[x],
+                rows["paper"],
+                color=color,
+                linestyle=":",
+                marker="o",
+                markerfacecolor="white",
+                linewidth=1,
+                label=f"{series}, paper (PrIMuS)",
+            )
             made = rows.dropna(subset=["ours"])
             errors = [made["ours"] - made["low"], made["high"] - made["ours"]]
-            axis.errorbar(made[x], made["ours"], yerr=errors, color=color, marker="o", capsize=2, linewidth=1.4, label=f"{series}, ours")
+            axis.errorbar(
+                made[x],
+                made["ours"],
+                yerr=errors,
+                color=color,
+                marker="o",
+                capsize=2,
+                linewidth=1.4,
+                label=f"{series}, ours",
+            )
         if floor is not None:
             axis.axhline(floor, color=PAPER, linestyle="--", linewidth=1, label="best constant, ours")
         if log_x:
@@ -95,6 +131,11 @@ def forest(verdicts: pd.DataFrame, captions: Sequence[str]) -> plt.Figure:
     axis.set_xscale("symlog", linthresh=1)
     axis.invert_yaxis()
     axis.set_xlabel("quantity of the claim's rule, with 95 % interval (points of symbol error rate or percent)")
-    axis.legend(handles=[plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()], fontsize="x-small",
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=4)
+    axis.legend(
+        handles=[plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()],
+        fontsize="x-small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncol=4,
+    )
     return figure

@@ -28,8 +28,8 @@ class Progress:
             self.printed = now
             spent = now - self.started
             left = spent / self.done * (self.total - self.done) if self.done else 0.0
-            print(f"{self.label}: {self.done}/{self.total} in {clock(spent)}, {clock(left)} left{'  ' + note if note else ''}",
-                  file=sys.stdout, flush=True)
+            counts = f"{self.done}/{self.total} in {clock(spent)}, {clock(left)} left"
+            print(f"{self.label}: {counts}{'  ' + note if note else ''}", file=sys.stdout, flush=True)
 
     def __exit__(self, *_) -> None:
         pass

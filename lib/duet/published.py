@@ -20,8 +20,10 @@ class Paper:
 
 TRANSFER_LEARNING = Paper(
     "M. Alfaro-Contreras, J. J. Valero-Mas, J. M. Iñesta, J. Calvo-Zaragoza",
-    "Insights into Transfer Learning between Image and Audio Music Transcription", "SMC 2022, pp. 295-301",
-    "10.5281/zenodo.6797870")
+    "Insights into Transfer Learning between Image and Audio Music Transcription",
+    "SMC 2022, pp. 295-301",
+    "10.5281/zenodo.6797870",
+)
 
 #: Trainable parameters of Table 1's network at 256 rows and 1,166 tokens plus blank, counted on its code
 TRANSFER_PARAMETERS = 3_751_247

@@ -66,7 +66,9 @@ class Grid:
 
     def run(self, name: str) -> Run:
         if name not in self.runs:
-            raise DuetError(f"{self.study.KEY} has no run {name!r} in preset {self.preset}", remedy=f"one of {', '.join(self.runs)}")
+            raise DuetError(
+                f"{self.study.KEY} has no run {name!r} in preset {self.preset}", remedy=f"one of {', '.join(self.runs)}"
+            )
         return self.runs[name]
 
     def data(self, progress: bool = False):
@@ -112,14 +114,30 @@ class Grid:
                 return record
             checkpoint = paths.cache() / "checkpoints" / f"{name}-{self.id(name)}.pt"
             started, cpu = time.time(), time.process_time()
-            result = self.study.execute(run, self.data(progress), parents={p: self.weights(p) for p in run.parents},
-                                        weights=self.weights(name), checkpoint=checkpoint, progress=progress)
+            result = self.study.execute(
+                run,
+                self.data(progress),
+                parents={p: self.weights(p) for p in run.parents},
+                weights=self.weights(name),
+                checkpoint=checkpoint,
+                progress=progress,
+            )
             if record is None:
-                record = {"id": self.id(name), "study": self.study.KEY, "preset": self.preset, "name": name,
-                          "config": json.loads(json.dumps(dataclasses.asdict(run.config))),
-                          "corpus": self.data().name, "fingerprint": self.data().fingerprint, "result": result,
-                          "provenance": {**provenance(), "wall_seconds": round(time.time() - started, 1),
-                                         "cpu_seconds": round(time.process_time() - cpu, 1)}}
+                record = {
+                    "id": self.id(name),
+                    "study": self.study.KEY,
+                    "preset": self.preset,
+                    "name": name,
+                    "config": json.loads(json.dumps(dataclasses.asdict(run.config))),
+                    "corpus": self.data().name,
+                    "fingerprint": self.data().fingerprint,
+                    "result": result,
+                    "provenance": {
+                        **provenance(),
+                        "wall_seconds": round(time.time() - started, 1),
+                        "cpu_seconds": round(time.process_time() - cpu, 1),
+                    },
+                }
                 files.write_json(self.path(name), record)
             checkpoint.unlink(missing_ok=True)
         return record
@@ -142,14 +160,22 @@ def provenance() -> dict:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     try:
-        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True,
-                                check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     from .training import device  # here: importing torch takes seconds that listing runs need not spend
 
-    return {"versions": versions, "commit": commit, "python": platform.python_version(), "machine": platform.machine(),
-            "processor": _processor(), "device": str(device()), "threads": os.environ.get("OMP_NUM_THREADS", "")}
+    return {
+        "versions": versions,
+        "commit": commit,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "device": str(device()),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
+    }
 
 
 def _processor() -> str:

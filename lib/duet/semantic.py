@@ -27,9 +27,16 @@ from .errors import DuetError
 
 #: figure name -> length in quarter notes
 FIGURES: dict[str, Fraction] = {
-    "quadruple_whole": Fraction(16), "double_whole": Fraction(8), "whole": Fraction(4), "half": Fraction(2),
-    "quarter": Fraction(1), "eighth": Fraction(1, 2), "sixteenth": Fraction(1, 4), "thirty_second": Fraction(1, 8),
-    "sixty_fourth": Fraction(1, 16), "hundred_twenty_eighth": Fraction(1, 32),
+    "quadruple_whole": Fraction(16),
+    "double_whole": Fraction(8),
+    "whole": Fraction(4),
+    "half": Fraction(2),
+    "quarter": Fraction(1),
+    "eighth": Fraction(1, 2),
+    "sixteenth": Fraction(1, 4),
+    "thirty_second": Fraction(1, 8),
+    "sixty_fourth": Fraction(1, 16),
+    "hundred_twenty_eighth": Fraction(1, 32),
 }
 _MEI_DURATIONS = dict(zip(("long", "breve", "1", "2", "4", "8", "16", "32", "64", "128"), FIGURES, strict=True))
 _FIGURE_OF_LENGTH = {length: figure for figure, length in FIGURES.items()}
@@ -101,8 +108,17 @@ def parse(text: str) -> Token:
     if m["kind"]:
         alteration = _ALTERATIONS[m["accidental"] or ""]
         pitch = 12 * (int(m["octave"]) + 1) + _STEPS[m["step"]] + alteration
-        return Token(m["kind"], text, pitch, m["step"], alteration, int(m["octave"]), m["figure"],
-                     len(m["dots"]), bool(m["fermata"]))
+        return Token(
+            m["kind"],
+            text,
+            pitch,
+            m["step"],
+            alteration,
+            int(m["octave"]),
+            m["figure"],
+            len(m["dots"]),
+            bool(m["fermata"]),
+        )
     if m["rest"]:
         return Token("rest", text, figure=m["rest_figure"], dots=len(m["rest_dots"]), fermata=bool(m["rest_fermata"]))
     if m["key"] and m["tonic"] not in KEYS:
@@ -121,7 +137,9 @@ def read_tokens(path: str | Path) -> list[str]:
     try:
         tokens = Path(path).read_text(encoding="utf-8").split()
     except FileNotFoundError:
-        raise DuetError("no such token file", path=path, remedy="restore it, or leave its id out of the lists") from None
+        raise DuetError(
+            "no such token file", path=path, remedy="restore it, or leave its id out of the lists"
+        ) from None
     except UnicodeDecodeError:
         raise DuetError("is not text", path=path, remedy="restore the file from the corpus archive") from None
     if not tokens:
@@ -222,6 +240,7 @@ def playable(tokens: Iterable[str]) -> list[str]:
 
 # -- MEI in ------------------------------------------------------------------------------------------------------------
 
+
 def _local(element: ElementTree.Element) -> str:
     return element.tag.rsplit("}", 1)[-1]
 
@@ -232,6 +251,7 @@ def tokens_from_mei(mei: str, path: str | Path | None = None) -> list[str]:
     Raises DuetError for what the encoding cannot say: chords, tuplets, several staves, octave clefs, figures or
     accidentals outside its list, and for XML that does not parse.
     """
+
     def fail(problem: str) -> DuetError:
         return DuetError(problem, path=path, remedy="the semantic encoding takes one voice without chords or tuplets")
 
@@ -301,7 +321,9 @@ def tokens_from_mei(mei: str, path: str | Path | None = None) -> list[str]:
             if accidental not in _MEI_ACCIDENTALS:
                 raise fail(f"has the accidental {accidental!r}")
             sign = next(s for s, a in _ALTERATIONS.items() if a == _MEI_ACCIDENTALS[accidental])
-            tokens.append(f"{'gracenote' if grace else 'note'}-{element.get('pname').upper()}{sign}{element.get('oct')}_{figure}")
+            tokens.append(
+                f"{'gracenote' if grace else 'note'}-{element.get('pname').upper()}{sign}{element.get('oct')}_{figure}"
+            )
             if not grace and (identity in ties or element.get("tie", "") in ("i", "m")):
                 tokens.append("tie")
 
@@ -327,6 +349,7 @@ def tokens_from_mei(mei: str, path: str | Path | None = None) -> list[str]:
 
 
 # -- MEI out -----------------------------------------------------------------------------------------------------------
+
 
 class _Accidentals:
     """Which written accidental a sounding pitch needs, given the key signature and the bar so far."""
@@ -368,8 +391,12 @@ def _beamed(bar: list[tuple[int, Token]], start: Fraction, beat: Fraction) -> li
     keyed, now = [], start
     for index, token in bar:
         short = token.kind == "note" and FIGURES[token.figure] < 1
-        keyed.append(((now // beat) if short or token.kind == "tie" and keyed and keyed[-1][0] is not None else None,
-                      (index, token)))
+        keyed.append(
+            (
+                (now // beat) if short or token.kind == "tie" and keyed and keyed[-1][0] is not None else None,
+                (index, token),
+            )
+        )
         now += token.length
     groups: list[list[tuple[int, Token]]] = []
     for key, members in groupby(keyed, key=lambda pair: pair[0]):
@@ -413,8 +440,10 @@ def mei_from_tokens(tokens: Sequence[str]) -> str:
     def note(index: int, token: Token, tie: str) -> str:
         grace = ' grace="acc" stem.dir="up"' if token.kind == "gracenote" else ""
         dots = f' dots="{token.dots}"' if token.dots else ""
-        return (f'<note xml:id="t{index}" pname="{token.step.lower()}" oct="{token.octave}"'
-                f' dur="{_MEI_OF_FIGURE[token.figure]}"{dots}{grace}{tie}{accidentals.attribute(token)}/>')
+        return (
+            f'<note xml:id="t{index}" pname="{token.step.lower()}" oct="{token.octave}"'
+            f' dur="{_MEI_OF_FIGURE[token.figure]}"{dots}{grace}{tie}{accidentals.attribute(token)}/>'
+        )
 
     ties, body = _tie_attributes(parsed), []
     opening = score_definition(header, with_staff=True)
@@ -424,7 +453,9 @@ def mei_from_tokens(tokens: Sequence[str]) -> str:
         events = [(i, t) for i, t in events if i >= first and t not in signs]
         if number > 1 and signs:
             body.append(score_definition(signs, with_staff=False))
-        elif number == 1 and any(t.kind in ("keySignature", "timeSignature") for t in parsed[first:_end_of_bar(parsed)]):
+        elif number == 1 and any(
+            t.kind in ("keySignature", "timeSignature") for t in parsed[first : _end_of_bar(parsed)]
+        ):
             raise DuetError("a key or time signature stands in the middle of a bar")
         fermatas, layer = [], []
         full = sum((t.length for _, t in events), Fraction(0))
@@ -439,20 +470,27 @@ def mei_from_tokens(tokens: Sequence[str]) -> str:
                     dots = f' dots="{token.dots}"' if token.dots else ""
                     written.append(f'<rest xml:id="t{index}" dur="{_MEI_OF_FIGURE[token.figure]}"{dots}/>')
                 elif token.kind == "multirest":
-                    written.append(f'<multiRest xml:id="t{index}" num="{token.value}"/>' if token.value != "1"
-                                   else f'<mRest xml:id="t{index}"/>')
+                    written.append(
+                        f'<multiRest xml:id="t{index}" num="{token.value}"/>'
+                        if token.value != "1"
+                        else f'<mRest xml:id="t{index}"/>'
+                    )
                 elif token.kind == "clef":
                     written.append(f'<clef shape="{token.value[0]}" line="{token.value[1]}"/>')
                 if token.fermata:
                     fermatas.append(f'<fermata startid="#t{index}"/>')
             beam = sum(t.kind == "note" for _, t in group) > 1
             layer.append(f"<beam>{''.join(written)}</beam>" if beam else "".join(written))
-        body.append(f'<measure n="{number}" right="{"single" if closed else "invis"}"><staff n="1"><layer n="1">'
-                    f'{"".join(layer)}</layer></staff>{"".join(fermatas)}</measure>')
-    return ('<?xml version="1.0" encoding="UTF-8"?><mei xmlns="http://www.music-encoding.org/ns/mei" meiversion="5.0">'
-            "<meiHead><fileDesc><titleStmt><title/></titleStmt><pubStmt/></fileDesc></meiHead>"
-            f"<music><body><mdiv><score>{opening}<section>{''.join(body)}"
-            "</section></score></mdiv></body></music></mei>")
+        body.append(
+            f'<measure n="{number}" right="{"single" if closed else "invis"}"><staff n="1"><layer n="1">'
+            f"{''.join(layer)}</layer></staff>{''.join(fermatas)}</measure>"
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><mei xmlns="http://www.music-encoding.org/ns/mei" meiversion="5.0">'
+        "<meiHead><fileDesc><titleStmt><title/></titleStmt><pubStmt/></fileDesc></meiHead>"
+        f"<music><body><mdiv><score>{opening}<section>{''.join(body)}"
+        "</section></score></mdiv></body></music></mei>"
+    )
 
 
 def _end_of_bar(parsed: Sequence[Token]) -> int:
@@ -464,7 +502,7 @@ def _tie_attributes(parsed: Sequence[Token]) -> dict[int, str]:
     notes = [i for i, t in enumerate(parsed) if t.kind == "note"]
     starts, ends = set(), set()
     for here, following in zip(notes, notes[1:], strict=False):
-        between = {t.kind for t in parsed[here + 1:following]}
+        between = {t.kind for t in parsed[here + 1 : following]}
         if "tie" in between and between <= {"tie", "barline"} and parsed[here].pitch == parsed[following].pitch:
             starts.add(here)
             ends.add(following)
@@ -473,11 +511,13 @@ def _tie_attributes(parsed: Sequence[Token]) -> dict[int, str]:
 
 # -- music21 -----------------------------------------------------------------------------------------------------------
 
+
 def tokens_from_part(part: music21.stream.Stream, bars: int | None = None) -> list[str]:
     """Tokens of a music21 part's first ``bars`` bars (all by default).
 
     Raises DuetError for chords, tuplets, several voices and figures outside the encoding.
     """
+
     def fail(problem: str) -> DuetError:
         return DuetError(problem, remedy="the semantic encoding takes one voice without chords or tuplets")
 
@@ -502,8 +542,11 @@ def tokens_from_part(part: music21.stream.Stream, bars: int | None = None) -> li
             elif isinstance(element, music21.note.Note | music21.note.Rest):
                 duration = element.duration
                 grace = duration.isGrace
-                figure = _FIGURE_OF_LENGTH.get(Fraction(music21.duration.convertTypeToQuarterLength(duration.type))) \
-                    if duration.type in music21.duration.typeToDuration and not duration.tuplets else None
+                figure = (
+                    _FIGURE_OF_LENGTH.get(Fraction(music21.duration.convertTypeToQuarterLength(duration.type)))
+                    if duration.type in music21.duration.typeToDuration and not duration.tuplets
+                    else None
+                )
                 if figure is None or duration.dots > 2:
                     raise fail(f"has the duration {duration.fullName}")
                 figure += "." * duration.dots
@@ -513,7 +556,9 @@ def tokens_from_part(part: music21.stream.Stream, bars: int | None = None) -> li
                     tokens.append(f"rest-{figure}")
                     continue
                 name = element.pitch.step + (element.pitch.accidental.modifier if element.pitch.accidental else "")
-                tokens.append(f"{'gracenote' if grace else 'note'}-{name.replace('-', 'b')}{element.pitch.octave}_{figure}")
+                tokens.append(
+                    f"{'gracenote' if grace else 'note'}-{name.replace('-', 'b')}{element.pitch.octave}_{figure}"
+                )
                 if element.tie is not None and element.tie.type in ("start", "continue"):
                     tokens.append("tie")
             elif isinstance(element, music21.chord.Chord):

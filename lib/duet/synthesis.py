@@ -41,7 +41,9 @@ def soundfont(name: str) -> Path:
     for path in [folder / SOUNDFONTS[name] for folder in _FOLDERS] + [bundled]:
         if path.is_file():
             return path
-    raise DuetError(f"the SoundFont {SOUNDFONTS[name]} is not installed", remedy="`make setup` installs it as root, or use timgm6mb")
+    raise DuetError(
+        f"the SoundFont {SOUNDFONTS[name]} is not installed", remedy="`make setup` installs it as root, or use timgm6mb"
+    )
 
 
 @cache
@@ -68,8 +70,9 @@ def engine() -> str:
     return "tinysoundfont"
 
 
-def synthesise(notes: Sequence[Played], soundfont_name: str, program: int = 0, tail: float = 0.5,
-               reverb: bool = False) -> np.ndarray:
+def synthesise(
+    notes: Sequence[Played], soundfont_name: str, program: int = 0, tail: float = 0.5, reverb: bool = False
+) -> np.ndarray:
     """(samples,) float32 at 22,050 Hz, dry unless ``reverb``, ``tail`` seconds after the last note.
 
     Each call uses a fresh synthesiser: a used one carries its state over, and the same notes then differ from
@@ -77,7 +80,9 @@ def synthesise(notes: Sequence[Played], soundfont_name: str, program: int = 0, t
     """
     if not notes:
         raise DuetError("there are no notes to play")
-    events = sorted([(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes])
+    events = sorted(
+        [(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes]
+    )
     end = events[-1][0] + tail
     play = _fluidsynth if engine() == "fluidsynth" else _tinysoundfont
     audio = play(events, end, soundfont(soundfont_name), program, reverb)
@@ -91,8 +96,9 @@ def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> n
     import fluidsynth  # here, because importing it fails where FluidSynth is not installed
 
     # loading only the samples of the programs in use makes a fresh synthesiser cheap
-    synth = fluidsynth.Synth(gain=0.5, samplerate=float(SAMPLE_RATE),
-                             **{"synth.dynamic-sample-loading": 1, "synth.cpu-cores": 1})
+    synth = fluidsynth.Synth(
+        gain=0.5, samplerate=float(SAMPLE_RATE), **{"synth.dynamic-sample-loading": 1, "synth.cpu-cores": 1}
+    )
     try:
         synth.setting("synth.reverb.active", int(reverb))
         synth.setting("synth.chorus.active", int(reverb))

@@ -19,8 +19,13 @@ def row(coordinates: dict, paper: float | None, ours: Estimate | None, corpus: s
     if ours is None:
         measured = dict(zip(MEASURES[1:6], (None, None, None, 0, 0), strict=True))
     else:
-        measured = {"ours": round(ours.value, 2), "low": round(ours.low, 2), "high": round(ours.high, 2), "n": ours.n,
-                    "seeds": ours.seeds}
+        measured = {
+            "ours": round(ours.value, 2),
+            "low": round(ours.low, 2),
+            "high": round(ours.high, 2),
+            "n": ours.n,
+            "seeds": ours.seeds,
+        }
     return {**coordinates, "paper": paper, **measured, "corpus": corpus}
 
 
@@ -43,7 +48,8 @@ def readable(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
     shown["paper"] = ["" if pd.isna(p) else f"{p:.{digits}f}" for p in table["paper"]]
     shown["ours [95 %]"] = [
         NOT_RUN if pd.isna(r.ours) else f"{r.ours:.{digits}f} [{r.low:.{digits}f}, {r.high:.{digits}f}]"
-        for r in table.itertuples()]
+        for r in table.itertuples()
+    ]
     shown["seeds"], shown["corpus of ours"] = table["seeds"], table["corpus"]
     return shown
 
@@ -56,4 +62,8 @@ def pivot(table: pd.DataFrame, index: str | list[str], columns: str) -> pd.DataF
     order = list(dict.fromkeys(wide[columns]))
     rows = wide[index].drop_duplicates() if isinstance(index, list) else None
     result = wide.pivot(index=index, columns=columns, values="cell")[order]
-    return result.reindex(pd.MultiIndex.from_frame(rows)) if rows is not None else result.reindex(dict.fromkeys(wide[index]))
+    return (
+        result.reindex(pd.MultiIndex.from_frame(rows))
+        if rows is not None
+        else result.reindex(dict.fromkeys(wide[index]))
+    )

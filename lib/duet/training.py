@@ -63,9 +63,19 @@ def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch])
 
 
-def train(model: nn.Module, batches: Callable[[int], Iterable], loss_of: Callable[[nn.Module, object], Tensor],
-          validate: Callable[[nn.Module], float], settings: Training, *, seed: int, checkpoint: Path | None = None,
-          label: str = "training", progress: bool = False, stop_after: int | None = None) -> Outcome:
+def train(
+    model: nn.Module,
+    batches: Callable[[int], Iterable],
+    loss_of: Callable[[nn.Module, object], Tensor],
+    validate: Callable[[nn.Module], float],
+    settings: Training,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    label: str = "training",
+    progress: bool = False,
+    stop_after: int | None = None,
+) -> Outcome:
     """Train, and leave the weights of the best validated epoch in ``model``.
 
     ``batches(epoch)`` yields at least ``updates / epochs`` batches; ``loss_of(model, batch)`` is a scalar tensor;
@@ -93,8 +103,11 @@ def train(model: nn.Module, batches: Callable[[int], Iterable], loss_of: Callabl
             optimiser.load_state_dict(state["optimiser"])
             schedule.load_state_dict(state["schedule"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise DuetError(f"is a checkpoint of another network: {str(error).splitlines()[0]}", path=checkpoint,
-                            remedy="delete it to start this run again") from None
+            raise DuetError(
+                f"is a checkpoint of another network: {str(error).splitlines()[0]}",
+                path=checkpoint,
+                remedy="delete it to start this run again",
+            ) from None
         curves, best_epoch, waited, best = state["curves"], state["best_epoch"], state["waited"], state["best"]
 
     first = len(curves["loss"])
@@ -116,8 +129,10 @@ def train(model: nn.Module, batches: Callable[[int], Iterable], loss_of: Callabl
                 losses.append(loss.detach())
             mean_loss = float(torch.stack(losses).mean())
             if not math.isfinite(mean_loss):
-                raise DuetError(f"{label}: the loss is no number in epoch {epoch + 1}",
-                                remedy="lower the learning rate, or clip the gradient")
+                raise DuetError(
+                    f"{label}: the loss is no number in epoch {epoch + 1}",
+                    remedy="lower the learning rate, or clip the gradient",
+                )
             model.eval()
             with torch.autocast(where.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 score = float(validate(model))
@@ -135,9 +150,18 @@ def train(model: nn.Module, batches: Callable[[int], Iterable], loss_of: Callabl
                         group["lr"] /= 2
             if checkpoint is not None:
                 with files.atomic(checkpoint) as path:
-                    torch.save({"model": model.state_dict(), "optimiser": optimiser.state_dict(),
-                                "schedule": schedule.state_dict(), "curves": curves, "best": best,
-                                "best_epoch": best_epoch, "waited": waited}, path)
+                    torch.save(
+                        {
+                            "model": model.state_dict(),
+                            "optimiser": optimiser.state_dict(),
+                            "schedule": schedule.state_dict(),
+                            "curves": curves,
+                            "best": best,
+                            "best_epoch": best_epoch,
+                            "waited": waited,
+                        },
+                        path,
+                    )
             report(1, f"epoch {epoch + 1}, loss {mean_loss:.3f}, validation {score:.3f}", force=True)
             if stop_after is not None and epoch + 1 >= stop_after:
                 break
@@ -148,8 +172,9 @@ def train(model: nn.Module, batches: Callable[[int], Iterable], loss_of: Callabl
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, per_epoch: int):
     if settings.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, cycle_momentum=False,
-                                                   total_steps=per_epoch * settings.epochs + 1)
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.learning_rate, cycle_momentum=False, total_steps=per_epoch * settings.epochs + 1
+        )
     rise = settings.warm_up
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / rise) if rise else 1.0)
 
@@ -159,8 +184,11 @@ def _load_checkpoint(path: Path) -> dict:
     try:
         return torch.load(path, weights_only=True)
     except Exception as error:  # torch raises many types for a damaged file
-        raise DuetError(f"is not a readable checkpoint: {type(error).__name__}", path=path,
-                        remedy="delete it to start this run again") from None
+        raise DuetError(
+            f"is not a readable checkpoint: {type(error).__name__}",
+            path=path,
+            remedy="delete it to start this run again",
+        ) from None
 
 
 def save_weights(model: nn.Module, path: Path, about: dict[str, str] | None = None) -> None:
@@ -176,7 +204,9 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DuetError("no such weights", path=path, remedy="make the run that trains them") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise DuetError(f"is not a readable safetensors file: {error}", path=path, remedy="delete it and train again") from None
+        raise DuetError(
+            f"is not a readable safetensors file: {error}", path=path, remedy="delete it and train again"
+        ) from None
 
 
 def read_about(path: Path) -> dict[str, str]:
@@ -187,7 +217,9 @@ def read_about(path: Path) -> dict[str, str]:
     except FileNotFoundError:
         raise DuetError("no such weights", path=path, remedy="make the run that trains them") from None
     except (SafetensorError, OSError) as error:
-        raise DuetError(f"is not a readable safetensors file: {error}", path=path, remedy="delete it and train again") from None
+        raise DuetError(
+            f"is not a readable safetensors file: {error}", path=path, remedy="delete it and train again"
+        ) from None
 
 
 def load_into(model: nn.Module, path: Path, only: tuple[str, ...] | None = None) -> None:
@@ -201,6 +233,9 @@ def load_into(model: nn.Module, path: Path, only: tuple[str, ...] | None = None)
     wrong = [k for k in sorted(wanted) if k not in weights or weights[k].shape != own[k].shape]
     if wrong:
         have = tuple(weights[wrong[0]].shape) if wrong[0] in weights else "nothing"
-        raise DuetError(f"does not fit: {wrong[0]} needs {tuple(own[wrong[0]].shape)} and the file has {have}", path=path,
-                        remedy="use weights of the same network, vocabulary and picture height")
+        raise DuetError(
+            f"does not fit: {wrong[0]} needs {tuple(own[wrong[0]].shape)} and the file has {have}",
+            path=path,
+            remedy="use weights of the same network, vocabulary and picture height",
+        )
     model.load_state_dict({**own, **{k: weights[k].to(own[k].dtype) for k in wanted}})

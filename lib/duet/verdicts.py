@@ -43,7 +43,9 @@ class Resampling:
         flat = np.atleast_2d(values)
         return np.stack([np.bincount(self.group_of, row, self.n) for row in flat])
 
-    def rate(self, numerators: Sequence[Sequence[float]], denominators: Sequence[float], scale: float = 100.0) -> np.ndarray:
+    def rate(
+        self, numerators: Sequence[Sequence[float]], denominators: Sequence[float], scale: float = 100.0
+    ) -> np.ndarray:
         """(1 + draws,) of ``scale * sum(numerator) / sum(denominator)``: first the estimate, then the draws.
 
         ``numerators`` is (seeds, items), ``denominators`` (items,).
@@ -83,10 +85,12 @@ class Claim:
 
 
 def verdict(estimate: Estimate | None, bound: float = 0.0, below: bool = True) -> str:
-    """``reproduced`` when the whole interval lies on the claimed side, ``contradicted`` when on the other, else ``undecided``."""
+    """``reproduced``: the whole interval lies on the claimed side; ``contradicted``: on the other; else ``undecided``."""
     if estimate is None:
         return "not run"
-    claimed, other = (estimate.high < bound, estimate.low > bound) if below else (estimate.low > bound, estimate.high < bound)
+    claimed, other = (
+        (estimate.high < bound, estimate.low > bound) if below else (estimate.low > bound, estimate.high < bound)
+    )
     return "reproduced" if claimed else "contradicted" if other else "undecided"
 
 
@@ -96,5 +100,7 @@ def table(study: str, claims: Sequence[Claim], results: object) -> pd.DataFrame:
     for claim in claims:
         e = claim.quantity(results)
         numbers = [None] * 3 if e is None else [round(x, 3) for x in (e.value, e.low, e.high)]
-        rows.append([study, claim.text, claim.source, claim.paper, *numbers, verdict(e, claim.bound, claim.below), claim.rule])
+        rows.append(
+            [study, claim.text, claim.source, claim.paper, *numbers, verdict(e, claim.bound, claim.below), claim.rule]
+        )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -38,6 +38,7 @@ _PUBLISHED_FOLDERS = ("Corpus", "package_aa", "package_ab")
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
+
 class Primus:
     """A corpus in PrIMuS or Camera-PrIMuS layout, read lazily.
 
@@ -47,17 +48,23 @@ class Primus:
     def __init__(self, root: str | Path):
         self.root = Path(root)
         if not self.root.is_dir():
-            raise DuetError("no such corpus folder", path=self.root, remedy="give the folder that Camera-PrIMuS unpacks to")
+            raise DuetError(
+                "no such corpus folder", path=self.root, remedy="give the folder that Camera-PrIMuS unpacks to"
+            )
         parents = [self.root / f for f in _PUBLISHED_FOLDERS if (self.root / f).is_dir()] or [self.root]
         self._folders = {
-            entry.name: Path(entry.path) for parent in parents for entry in os.scandir(parent)
+            entry.name: Path(entry.path)
+            for parent in parents
+            for entry in os.scandir(parent)
             if entry.is_dir() and not entry.name.startswith(".")
         }
         sample = next(iter(self._folders.items()), None)
         if sample is None or not any((sample[1] / f"{sample[0]}{suffix}").exists() for suffix in (".semantic", ".png")):
             raise DuetError(
-                "is not laid out like PrIMuS", path=self.root,
-                remedy="expected <root>/<id>/<id>.semantic, or Corpus/<id>/..., or package_aa/<id>/...")
+                "is not laid out like PrIMuS",
+                path=self.root,
+                remedy="expected <root>/<id>/<id>.semantic, or Corpus/<id>/..., or package_aa/<id>/...",
+            )
 
     @cached_property
     def description(self) -> dict:
@@ -79,8 +86,11 @@ class Primus:
 
     def folder(self, identity: str) -> Path:
         if identity not in self._folders:
-            raise DuetError(f"has no incipit {identity!r}", path=self.root,
-                            remedy="use the id lists that belong to this corpus, or unpack all of its archives")
+            raise DuetError(
+                f"has no incipit {identity!r}",
+                path=self.root,
+                remedy="use the id lists that belong to this corpus, or unpack all of its archives",
+            )
         return self._folders[identity]
 
     def tokens(self, identity: str) -> list[str]:
@@ -105,19 +115,23 @@ def read_ids(path: str | Path) -> list[str]:
     try:
         ids = Path(path).read_text().split()
     except (FileNotFoundError, UnicodeDecodeError):
-        raise DuetError("no such id list, or not text", path=path, remedy="`make corpora` fetches the published lists") from None
+        raise DuetError(
+            "no such id list, or not text", path=path, remedy="`make corpora` fetches the published lists"
+        ) from None
     if not ids:
         raise DuetError("the id list is empty", path=path, remedy="`make corpora` fetches the published lists")
     return ids
 
 
 def published_fold(folder: str | Path, fold: int = 0) -> dict[str, list[str]]:
-    """``train``, ``validation``, ``test`` ids of one of the five folds of the SMC 2022 paper (13,371 / 4,457 / 4,457)."""
+    """``train``, ``validation``, ``test`` ids of one of the SMC 2022 paper's five folds (13,371 / 4,457 / 4,457)."""
     names = {"train": "train", "validation": "val", "test": "test"}
     return {part: read_ids(Path(folder) / f"{name}_gt_fold{fold}.dat") for part, name in names.items()}
 
 
-def split_by_source(corpus: Primus, ids: Sequence[str], validation: int, test: int, seed: int = 0) -> dict[str, list[str]]:
+def split_by_source(
+    corpus: Primus, ids: Sequence[str], validation: int, test: int, seed: int = 0
+) -> dict[str, list[str]]:
     """Disjoint ``train``, ``validation`` and ``test`` ids such that no record stands in two of them.
 
     Records are shuffled and dealt to test, then to validation, until each has at least its number of incipits; the
@@ -132,17 +146,22 @@ def split_by_source(corpus: Primus, ids: Sequence[str], validation: int, test: i
     rng.shuffle(sources)
     parts: dict[str, list[str]] = {"test": [], "validation": [], "train": []}
     for source in sources:
-        part = ("test" if len(parts["test"]) < test else
-                "validation" if len(parts["validation"]) < validation else "train")
+        part = (
+            "test" if len(parts["test"]) < test else "validation" if len(parts["validation"]) < validation else "train"
+        )
         parts[part] += by_source[source]
     if not all(parts.values()):
-        raise DuetError(f"{len(ids)} incipits of {len(sources)} records leave nothing for training", path=corpus.root,
-                        remedy="take a larger corpus or smaller validation and test parts")
+        raise DuetError(
+            f"{len(ids)} incipits of {len(sources)} records leave nothing for training",
+            path=corpus.root,
+            remedy="take a larger corpus or smaller validation and test parts",
+        )
     parts["train"] = [parts["train"][i] for i in rng.permutation(len(parts["train"]))]
     return parts
 
 
 # -- building ----------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Incipit:
@@ -189,7 +208,9 @@ def rism_records(folder: str | Path) -> Iterator[tuple[str, dict[str, str]]]:
                 elif tag == "record":
                     element.clear()
         except ElementTree.ParseError as error:
-            raise DuetError(f"is not well-formed XML: {error}", path=path, remedy="`make corpora` fetches it again") from None
+            raise DuetError(
+                f"is not well-formed XML: {error}", path=path, remedy="`make corpora` fetches it again"
+            ) from None
 
 
 def rism_incipits(folder: str | Path) -> list[Incipit]:
@@ -207,8 +228,9 @@ def rism_incipits(folder: str | Path) -> list[Incipit]:
     return without_near_duplicates(incipits)
 
 
-def music21_tunes(collection: str = "ryansMammoth", tunes: int | None = None, bars: int = 2,
-                  windows: int = 4) -> list[Incipit]:
+def music21_tunes(
+    collection: str = "ryansMammoth", tunes: int | None = None, bars: int = 2, windows: int = 4
+) -> list[Incipit]:
     """Windows of ``bars`` bars from the tunes in music21's corpus, ``windows`` at most from each tune.
 
     The collection is public domain and comes with the package.  Ids are ``<tune>-<first bar>_1_1``.
@@ -234,7 +256,7 @@ def _windows(tokens: Sequence[str], bars: int) -> list[tuple[int, list[str]]]:
     """(first bar, tokens) of consecutive windows, each opening with the clef, key and metre in force."""
     header = [t for t in tokens[:6] if t.startswith(("clef-", "keySignature-", "timeSignature-"))]
     body, bar = [], []
-    for token in tokens[len(header):]:
+    for token in tokens[len(header) :]:
         if token.startswith(("clef-", "keySignature-", "timeSignature-")):
             return _pack(header, body, bars)  # a change: what follows would open with the wrong header
         bar.append(token)
@@ -246,7 +268,7 @@ def _windows(tokens: Sequence[str], bars: int) -> list[tuple[int, list[str]]]:
 
 def _pack(header: list[str], body: list[list[str]], bars: int) -> list[tuple[int, list[str]]]:
     starts = range(0, len(body) - bars + 1, bars)
-    windows = [(s + 1, header + [t for b in body[s:s + bars] for t in b]) for s in starts]
+    windows = [(s + 1, header + [t for b in body[s : s + bars] for t in b]) for s in starts]
     return [(s, w) for s, w in windows if any(t.startswith("note-") for t in w)]
 
 
@@ -270,8 +292,14 @@ def fingerprint(name: str, source_digest: str, settings: BuildSettings) -> str:
     return files.digest(name, source_digest, json.dumps(asdict(settings), sort_keys=True), str(BUILDER_VERSION))
 
 
-def build(root: str | Path, incipits: Sequence[Incipit], settings: BuildSettings, description: dict,
-          workers: int | None = None, progress: bool = False) -> Primus:
+def build(
+    root: str | Path,
+    incipits: Sequence[Incipit],
+    settings: BuildSettings,
+    description: dict,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Primus:
     """Write the incipits in Camera-PrIMuS layout and return the corpus.
 
     Resumable: an incipit whose ``.semantic`` file, the last to be written, is there is done.  ``corpus.json`` with
@@ -284,8 +312,16 @@ def build(root: str | Path, incipits: Sequence[Incipit], settings: BuildSettings
         raise DuetError("there are no incipits to build the corpus from", path=root, remedy="check the source folder")
     missing = [i for i in incipits if not (root / i.id / f"{i.id}.semantic").exists()]
     _map(partial(_build_one, root, settings), missing, workers, "corpus", progress)
-    files.write_json(root / "corpus.json", {**description, "items": len(incipits), "settings": asdict(settings),
-                                            "layout": "Camera-PrIMuS", "stand_in": True})
+    files.write_json(
+        root / "corpus.json",
+        {
+            **description,
+            "items": len(incipits),
+            "settings": asdict(settings),
+            "layout": "Camera-PrIMuS",
+            "stand_in": True,
+        },
+    )
     return Primus(root)
 
 
@@ -313,8 +349,10 @@ def images(mei: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def play(tokens: Sequence[str], settings: BuildSettings) -> np.ndarray:
     """(samples,) float32 at 22,050 Hz: the notated piece at the fixed tempo, opening rests included."""
     seconds = 60 / settings.tempo
-    notes = [synthesis.Played(float(n.onset) * seconds, float(n.duration) * seconds, n.pitch, settings.velocity)
-             for n in semantic.notes_from_tokens(tokens)]
+    notes = [
+        synthesis.Played(float(n.onset) * seconds, float(n.duration) * seconds, n.pitch, settings.velocity)
+        for n in semantic.notes_from_tokens(tokens)
+    ]
     return synthesis.synthesise(notes, settings.soundfont, settings.program, reverb=settings.reverb)
 
 
@@ -322,8 +360,9 @@ def _rendered(corpus: Primus, identity: str) -> Path:
     return paths.cache() / "audio" / corpus.fingerprint[:16] / f"{identity}.flac"
 
 
-def render_audio(corpus: Primus, ids: Sequence[str], settings: BuildSettings, workers: int | None = None,
-                 progress: bool = False) -> None:
+def render_audio(
+    corpus: Primus, ids: Sequence[str], settings: BuildSettings, workers: int | None = None, progress: bool = False
+) -> None:
     """Play the tokens of every id that has no audio into the cache: the published corpora come without."""
     missing = [i for i in ids if not corpus.audio_path(i).exists()]
     jobs = [(_rendered(corpus, i), tuple(corpus.tokens(i))) for i in missing]
@@ -350,6 +389,7 @@ def _map(function: Callable, jobs: Sequence, workers: int | None, label: str, pr
 
 
 # -- the open corpora --------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class OpenCorpus:
@@ -381,6 +421,9 @@ class OpenCorpus:
         root = paths.cache() / "corpora" / f"primus-{self.source}-{identity[:12]}"
         if (root / "corpus.json").exists():
             return Primus(root)
-        incipits = rism_incipits(folder) if self.source == "rism" else music21_tunes(
-            self.source, self.tunes, self.bars, self.windows)
+        incipits = (
+            rism_incipits(folder)
+            if self.source == "rism"
+            else music21_tunes(self.source, self.tunes, self.bars, self.windows)
+        )
         return build(root, incipits, settings, {"name": self.name, "fingerprint": identity}, workers, progress)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +30,9 @@ class CRNNShape:
 PAPER = CRNNShape()
 #: Learns in a third of the updates: LayerNorm breaks CTC's plateau earlier, four times fewer steps than columns
 #: halve the recurrent work, twice the filters see accidentals and dots.
-FAST = CRNNShape(filters=(16, 24), kernels=((5, 3), (3, 3)), pools=((2, 2), (2, 2)), hidden=192, dropout=0.2, normalise=True)
+FAST = CRNNShape(
+    filters=(16, 24), kernels=((5, 3), (3, 3)), pools=((2, 2), (2, 2)), hidden=192, dropout=0.2, normalise=True
+)
 SHAPES = {"paper": PAPER, "fast": FAST}
 
 #: Table 2's columns: the layers that keep the source's weights, written first:last
@@ -95,7 +96,7 @@ class CRNN(nn.Module):
                 nn.init.zeros_(parameter)
                 if "bias_ih" in name:
                     hidden = self.shape.hidden
-                    parameter.data[hidden:2 * hidden] = 1.0
+                    parameter.data[hidden : 2 * hidden] = 1.0
 
     def steps(self, columns: Tensor | int) -> Tensor | int:
         """Output steps of a picture of so many columns: 2 columns a step in the paper's network."""
@@ -141,6 +142,11 @@ def layer_table(rows: int, outputs: int, shape: CRNNShape = PAPER) -> list[dict]
         4: f"BLSTM({shape.hidden}), Dropout({shape.dropout:.2f})",
         5: f"Dense({outputs}), Softmax",
     }
-    return [{"layer": n, "operation": text,
-             "parameters": sum(p.numel() for p in getattr(network, f"layer{n}").parameters() if p.requires_grad)}
-            for n, text in layers.items()]
+    return [
+        {
+            "layer": n,
+            "operation": text,
+            "parameters": sum(p.numel() for p in getattr(network, f"layer{n}").parameters() if p.requires_grad),
+        }
+        for n, text in layers.items()
+    ]

@@ -21,7 +21,7 @@ from .. import engraving, features, files, metrics, paths, published, semantic, 
 from ..corpora import primus
 from ..decoding import greedy_ctc
 from ..errors import DuetError
-from ..models.crnn import FREEZING, SHAPES, CRNN, layer_table
+from ..models.crnn import CRNN, FREEZING, SHAPES, layer_table
 from ..runs import Grid, Run
 from ..training import Training, device, epoch_rng, load_into, read_about, save_weights, train
 from ..verdicts import Claim, Estimate, Resampling
@@ -36,6 +36,7 @@ SIZES = (50, 75, 100, 250, 500, 1000)  # Table 3
 
 
 # -- presets -----------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -58,14 +59,46 @@ class Preset:
 
 
 PRESETS = {
-    "smoke": Preset(primus.OpenCorpus("ryansMammoth", tunes=70), Training(40, epochs=2, learning_rate=3e-3, schedule="one_cycle", clip=5.0),
-                    small_samples=320, sizes=(), network="fast", freezing=("N/A", "5:5"), validation=20, test=24, controls=False),
-    "laptop": Preset(primus.OpenCorpus("ryansMammoth", tunes=420), Training(600, epochs=6, learning_rate=3e-3, schedule="one_cycle", clip=5.0),
-                     small_samples=3200, sizes=(), network="fast", freezing=("N/A", "5:5"), validation=80, test=160, controls=False),
-    "overnight": Preset(primus.OpenCorpus("rism"), Training(2000, epochs=10, learning_rate=2e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
-                        small_samples=16_000, seeds=(0, 1, 2), fast=Training(3000, epochs=12, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16")),
-    "paper": Preset(None, Training(334_200, epochs=100, batch=4), small_samples=10**9, height=256, seeds=(0,),
-                    tokens=(1, 10**6), quarters=1e6, validation=4457, test=4457),
+    "smoke": Preset(
+        primus.OpenCorpus("ryansMammoth", tunes=70),
+        Training(40, epochs=2, learning_rate=3e-3, schedule="one_cycle", clip=5.0),
+        small_samples=320,
+        sizes=(),
+        network="fast",
+        freezing=("N/A", "5:5"),
+        validation=20,
+        test=24,
+        controls=False,
+    ),
+    "laptop": Preset(
+        primus.OpenCorpus("ryansMammoth", tunes=420),
+        Training(600, epochs=6, learning_rate=3e-3, schedule="one_cycle", clip=5.0),
+        small_samples=3200,
+        sizes=(),
+        network="fast",
+        freezing=("N/A", "5:5"),
+        validation=80,
+        test=160,
+        controls=False,
+    ),
+    "overnight": Preset(
+        primus.OpenCorpus("rism"),
+        Training(2000, epochs=10, learning_rate=2e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
+        small_samples=16_000,
+        seeds=(0, 1, 2),
+        fast=Training(3000, epochs=12, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
+    ),
+    "paper": Preset(
+        None,
+        Training(334_200, epochs=100, batch=4),
+        small_samples=10**9,
+        height=256,
+        seeds=(0,),
+        tokens=(1, 10**6),
+        quarters=1e6,
+        validation=4457,
+        test=4457,
+    ),
 }
 
 
@@ -99,7 +132,9 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
     grid: list[Run] = [Run("baselines", Config(p.base, network="none", height=p.height), note="no learning")]
 
     def add(name: str, parents: tuple[str, ...] = (), core: bool = True, note: str = "", **settings) -> None:
-        config = Config(**{"training": p.base, "network": p.network, "height": p.height, **settings, "source": "".join(parents)})
+        config = Config(
+            **{"training": p.base, "network": p.network, "height": p.height, **settings, "source": "".join(parents)}
+        )
         grid.append(Run(name, config, parents, core, note))
 
     directions = (("image", "audio", "N/A"), ("audio", "image", "5:5"))  # target, source, best column of Table 2
@@ -108,8 +143,14 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
             add(f"{target}-s{seed}", target=target, seed=seed, note="Table 2, base")
         for target, source, best in directions:
             for level in p.freezing if seed == p.seeds[0] else (best,):
-                add(f"{source}-to-{target}-{_level(level)}-s{seed}", (f"{source}-s{seed}",), target=target, freezing=level, seed=seed,
-                    note="Table 2, transfer")
+                add(
+                    f"{source}-to-{target}-{_level(level)}-s{seed}",
+                    (f"{source}-s{seed}",),
+                    target=target,
+                    freezing=level,
+                    seed=seed,
+                    note="Table 2, transfer",
+                )
     seed = p.seeds[0]
     for target, source, level in directions:
         for size in p.sizes:
@@ -131,11 +172,30 @@ def _add_controls(add, p: Preset, directions) -> None:
     seed = p.seeds[0]
     double = replace(p.base, updates=2 * p.base.updates, epochs=2 * p.base.epochs)
     for target in MODALITIES:
-        add(f"{target}-twice-s{seed}", target=target, training=double, seed=seed, note="control: scratch, budget of source and target")
-        add(f"{target}-restart-s{seed}", (f"{target}-s{seed}",), target=target, seed=seed, note="control: same modality, fresh optimiser")
+        add(
+            f"{target}-twice-s{seed}",
+            target=target,
+            training=double,
+            seed=seed,
+            note="control: scratch, budget of source and target",
+        )
+        add(
+            f"{target}-restart-s{seed}",
+            (f"{target}-s{seed}",),
+            target=target,
+            seed=seed,
+            note="control: same modality, fresh optimiser",
+        )
     add(f"both-s{seed}", target="both", training=double, seed=seed, note="past the paper: one network for both")
     for target in MODALITIES:
-        add(f"{target}-fast-s{seed}", target=target, network="fast", training=p.fast, seed=seed, note="past the paper: faster arm")
+        add(
+            f"{target}-fast-s{seed}",
+            target=target,
+            network="fast",
+            training=p.fast,
+            seed=seed,
+            note="past the paper: faster arm",
+        )
     for target in MODALITIES:
         add(f"{target}-128-s{seed}", target=target, height=128, seed=seed, note="control: 128 rows")
 
@@ -143,16 +203,57 @@ def _add_controls(add, p: Preset, directions) -> None:
     for target, source, level in directions:
         parent = (f"{source}-s{seed}",)
         common = dict(core=False, target=target, seed=seed)
-        add(f"{source}-half1-s{seed}", core=False, target=source, half=1, seed=seed, note="extended: source of disjoint incipits")
+        add(
+            f"{source}-half1-s{seed}",
+            core=False,
+            target=source,
+            half=1,
+            seed=seed,
+            note="extended: source of disjoint incipits",
+        )
         for half in (1, 2):
-            add(f"{source}-to-{target}-half{half}-s{seed}", (f"{source}-half1-s{seed}",), freezing=level, half=half,
-                note=f"extended: target incipits {'shared with' if half == 1 else 'disjoint from'} the source's", **common)
+            add(
+                f"{source}-to-{target}-half{half}-s{seed}",
+                (f"{source}-half1-s{seed}",),
+                freezing=level,
+                half=half,
+                note=f"extended: target incipits {'shared with' if half == 1 else 'disjoint from'} the source's",
+                **common,
+            )
         for layers in ((1, 2), (3, 4), (5,)):
             name = "".join(map(str, layers))
-            add(f"{source}-to-{target}-only{name}-s{seed}", parent, loaded=layers, note=f"extended: layers {name} alone", **common)
-        add(f"{source}-to-{target}-gentle-s{seed}", parent, training=gentle, freezing=level, note="extended: a fifth of the rate", **common)
-        add(f"{source}-to-{target}-norm-s{seed}", parent, adapt_norm=True, freezing=level, note="extended: batch norm re-estimated", **common)
-    add(f"audio-wide-s{seed}", core=False, target="audio", bins=168, height=96, seed=seed, note="extended: audio up to C8")
+            add(
+                f"{source}-to-{target}-only{name}-s{seed}",
+                parent,
+                loaded=layers,
+                note=f"extended: layers {name} alone",
+                **common,
+            )
+        add(
+            f"{source}-to-{target}-gentle-s{seed}",
+            parent,
+            training=gentle,
+            freezing=level,
+            note="extended: a fifth of the rate",
+            **common,
+        )
+        add(
+            f"{source}-to-{target}-norm-s{seed}",
+            parent,
+            adapt_norm=True,
+            freezing=level,
+            note="extended: batch norm re-estimated",
+            **common,
+        )
+    add(
+        f"audio-wide-s{seed}",
+        core=False,
+        target="audio",
+        bins=168,
+        height=96,
+        seed=seed,
+        note="extended: audio up to C8",
+    )
 
 
 def _level(freezing: str) -> str:
@@ -160,6 +261,7 @@ def _level(freezing: str) -> str:
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
+
 
 @dataclass
 class Data:
@@ -204,7 +306,9 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
     """
     p = PRESETS[preset]
     if not corpus and p.corpus is None:
-        raise DuetError(f"the preset {preset} reads the paper's own data", remedy="give corpus=<folder of Camera-PrIMuS>")
+        raise DuetError(
+            f"the preset {preset} reads the paper's own data", remedy="give corpus=<folder of Camera-PrIMuS>"
+        )
     source = primus.Primus(corpus) if corpus else p.corpus.build(progress=progress)
     data = Data(source, *_split(source, p), name=source.description["name"], progress=progress)
     settings = primus.BuildSettings()
@@ -236,7 +340,9 @@ def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str]
 
 # -- training and evaluation -------------------------------------------------------------------------------------------
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]  # pictures (B, rows, columns) uint8, columns (B,), targets, target lengths
+Batch = tuple[
+    Tensor, Tensor, Tensor, Tensor
+]  # pictures (B, rows, columns) uint8, columns (B,), targets, target lengths
 
 
 WIDTH_STEP = 16  # columns; few distinct shapes let the library reuse its compiled kernels
@@ -252,8 +358,9 @@ def collate(pictures: Sequence[np.ndarray], targets: Sequence[Sequence[int]]) ->
     return torch.from_numpy(batch), widths, torch.tensor([k for t in targets for k in t], dtype=torch.long), lengths
 
 
-def batches(sets: Sequence[tuple[features.PictureSet, Sequence[str]]], data: Data, size: int, seed: int, epoch: int,
-            count: int) -> Iterator[Batch]:
+def batches(
+    sets: Sequence[tuple[features.PictureSet, Sequence[str]]], data: Data, size: int, seed: int, epoch: int, count: int
+) -> Iterator[Batch]:
     """``count`` batches of an epoch.  Pictures of a like width go together: padding costs as much as content.
 
     With several sets (modalities) each batch is of one set, in turn.
@@ -267,8 +374,8 @@ def batches(sets: Sequence[tuple[features.PictureSet, Sequence[str]]], data: Dat
             order = [ids[k] for k in rng.permutation(len(ids))]
             pool = 8 * size
             for start in range(0, len(order), pool):
-                block = sorted(order[start:start + pool], key=pictures.width)
-                queues[which] += [block[k:k + size] for k in range(0, len(block) - size + 1, size)]
+                block = sorted(order[start : start + pool], key=pictures.width)
+                queues[which] += [block[k : k + size] for k in range(0, len(block) - size + 1, size)]
             rng.shuffle(queues[which])
         chosen = queues[which].pop()
         yield collate([pictures[i] for i in chosen], [[data.index[t] for t in data.tokens[i]] for i in chosen])
@@ -282,13 +389,22 @@ def ctc_loss(model: CRNN, batch: Batch) -> Tensor:
     pictures, widths, targets, lengths = batch
     logits = model(pictures.to(model.layer5.weight.device, torch.float32) / 255)
     scores = logits.float().log_softmax(-1)
-    losses = torch.nn.functional.ctc_loss(scores, targets.to(scores.device), model.steps(widths), lengths, blank=model.outputs - 1,
-                                          reduction="none", zero_infinity=True)
+    losses = torch.nn.functional.ctc_loss(
+        scores,
+        targets.to(scores.device),
+        model.steps(widths),
+        lengths,
+        blank=model.outputs - 1,
+        reduction="none",
+        zero_infinity=True,
+    )
     return losses.mean()
 
 
 @torch.inference_mode()
-def transcribe(model: CRNN, pictures: Sequence[np.ndarray], vocabulary: Sequence[str], batch: int = 32) -> list[list[str]]:
+def transcribe(
+    model: CRNN, pictures: Sequence[np.ndarray], vocabulary: Sequence[str], batch: int = 32
+) -> list[list[str]]:
     """Tokens of each (rows, columns) uint8 picture, in order.
 
     Pictures are padded to the next multiple of 16 columns and batched with others of that width only: what is
@@ -301,7 +417,7 @@ def transcribe(model: CRNN, pictures: Sequence[np.ndarray], vocabulary: Sequence
     estimates: list[list[str]] = [[] for _ in pictures]
     for members in by_width.values():
         for start in range(0, len(members), batch):
-            chosen = members[start:start + batch]
+            chosen = members[start : start + batch]
             padded, widths, _, _ = collate([pictures[k] for k in chosen], [[] for _ in chosen])
             logits = model(padded.to(model.layer5.weight.device, torch.float32) / 255)
             for k, sequence in zip(chosen, greedy_ctc(logits, model.steps(widths), model.outputs - 1), strict=True):
@@ -311,7 +427,9 @@ def transcribe(model: CRNN, pictures: Sequence[np.ndarray], vocabulary: Sequence
 
 def score(references: Sequence[Sequence[str]], estimates: Sequence[Sequence[str]]) -> dict:
     """Per item: edits and reference lengths, of all tokens and of those that can be heard; edits by family in sum."""
-    families = sum((metrics.edits_by_family(r, e) for r, e in zip(references, estimates, strict=True)), start=metrics.Counter())
+    families = sum(
+        (metrics.edits_by_family(r, e) for r, e in zip(references, estimates, strict=True)), start=metrics.Counter()
+    )
     heard = [(metrics.audible(r), metrics.audible(e)) for r, e in zip(references, estimates, strict=True)]
     result = {
         "edits": [metrics.edits(r, e) for r, e in zip(references, estimates, strict=True)],
@@ -320,12 +438,17 @@ def score(references: Sequence[Sequence[str]], estimates: Sequence[Sequence[str]
         "audible_lengths": [len(r) for r, _ in heard],
         "families": dict(sorted(families.items())),
     }
-    return {**result, "ser": round(metrics.symbol_error_rate(result["edits"], result["lengths"]), 4),
-            "audible_ser": round(metrics.symbol_error_rate(result["audible_edits"], result["audible_lengths"]), 4),
-            "sequence_error_rate": round(100 * float(np.mean(np.array(result["edits"]) > 0)), 4)}
+    return {
+        **result,
+        "ser": round(metrics.symbol_error_rate(result["edits"], result["lengths"]), 4),
+        "audible_ser": round(metrics.symbol_error_rate(result["audible_edits"], result["audible_lengths"]), 4),
+        "sequence_error_rate": round(100 * float(np.mean(np.array(result["edits"]) > 0)), 4),
+    }
 
 
-def execute(run: Run, data: Data, parents: dict[str, Path], weights: Path, checkpoint: Path, progress: bool = False) -> dict:
+def execute(
+    run: Run, data: Data, parents: dict[str, Path], weights: Path, checkpoint: Path, progress: bool = False
+) -> dict:
     """Train, select on validation, test once on both modalities; the run's ``result`` block."""
     config = run.config
     if config.network == "none":
@@ -339,7 +462,7 @@ def execute(run: Run, data: Data, parents: dict[str, Path], weights: Path, check
     targets = MODALITIES if config.target == "both" else (config.target,)
     ids = data.splits["train"][: config.train_size or None]
     if config.half:
-        ids = ids[config.half - 1::2]
+        ids = ids[config.half - 1 :: 2]
     sets = [(data.pictures(kind_of(config, m)), ids) for m in targets]
     count = config.training.updates // config.training.epochs
 
@@ -355,13 +478,38 @@ def execute(run: Run, data: Data, parents: dict[str, Path], weights: Path, check
             lengths += sum(len(data.tokens[i]) for i in part)
         return round(100 * edits / lengths, 4)
 
-    outcome = train(model, lambda epoch: batches(sets, data, config.training.batch, config.seed, epoch, count), ctc_loss, validate,
-                    config.training, seed=config.seed, checkpoint=checkpoint, label=run.name, progress=progress)
-    save_weights(model, weights, {"study": KEY, "run": run.name, "network": config.network, "height": str(config.height),
-                                  "target": config.target, "vocabulary": "\t".join(data.vocabulary)})
-    return {"trainable": model.trainable(), "outputs": model.outputs, "loss": outcome.loss, "validation": outcome.validation,
-            "best_epoch": outcome.best_epoch, "items": files.digest(*data.splits["test"])[:16],
-            "test": {m: evaluate(model, data, kind_of(config, m)) for m in MODALITIES}}
+    outcome = train(
+        model,
+        lambda epoch: batches(sets, data, config.training.batch, config.seed, epoch, count),
+        ctc_loss,
+        validate,
+        config.training,
+        seed=config.seed,
+        checkpoint=checkpoint,
+        label=run.name,
+        progress=progress,
+    )
+    save_weights(
+        model,
+        weights,
+        {
+            "study": KEY,
+            "run": run.name,
+            "network": config.network,
+            "height": str(config.height),
+            "target": config.target,
+            "vocabulary": "\t".join(data.vocabulary),
+        },
+    )
+    return {
+        "trainable": model.trainable(),
+        "outputs": model.outputs,
+        "loss": outcome.loss,
+        "validation": outcome.validation,
+        "best_epoch": outcome.best_epoch,
+        "items": files.digest(*data.splits["test"])[:16],
+        "test": {m: evaluate(model, data, kind_of(config, m)) for m in MODALITIES},
+    }
 
 
 @torch.inference_mode()
@@ -386,6 +534,7 @@ def evaluate(model: CRNN, data: Data, kind: features.Picture) -> dict:
 
 # -- no learning -------------------------------------------------------------------------------------------------------
 
+
 def baselines(data: Data, seed: int = 0) -> dict:
     """What a model must beat: the empty sequence, the best constant sequence and unigram sampling.
 
@@ -399,10 +548,17 @@ def baselines(data: Data, seed: int = 0) -> dict:
     pool = [t for tokens in train_tokens for t in tokens]
     lengths = [len(t) for t in train_tokens]
     unigram = [[pool[k] for k in rng.integers(len(pool), size=lengths[rng.integers(len(lengths))])] for _ in references]
-    return {"constant": constant, "items": list(data.splits["test"]), "outputs": len(data.vocabulary) + 1,
-            "sizes": {part: len(ids) for part, ids in data.splits.items()},
-            "test": {"empty": score(references, [[] for _ in references]),
-                     "constant": score(references, [constant for _ in references]), "unigram": score(references, unigram)}}
+    return {
+        "constant": constant,
+        "items": list(data.splits["test"]),
+        "outputs": len(data.vocabulary) + 1,
+        "sizes": {part: len(ids) for part, ids in data.splits.items()},
+        "test": {
+            "empty": score(references, [[] for _ in references]),
+            "constant": score(references, [constant for _ in references]),
+            "unigram": score(references, unigram),
+        },
+    }
 
 
 def best_constant(references: Sequence[Sequence[str]], candidates: int = 12) -> list[str]:
@@ -420,6 +576,7 @@ def best_constant(references: Sequence[Sequence[str]], candidates: int = 12) -> 
 
 
 # -- results -----------------------------------------------------------------------------------------------------------
+
 
 class Results:
     """The records of a grid, read as the paper's arms: an arm is one column of Table 2 or one cell of Table 3.
@@ -451,7 +608,11 @@ class Results:
         if key not in self._cache:
             tests = [self.records[n]["result"]["test"][modality] for n in self.names(arm)]
             prefix = "audible_" if audible else ""
-            self._cache[key] = self.resampling.rate([t[prefix + "edits"] for t in tests], tests[0][prefix + "lengths"]) if tests else None
+            self._cache[key] = (
+                self.resampling.rate([t[prefix + "edits"] for t in tests], tests[0][prefix + "lengths"])
+                if tests
+                else None
+            )
         return self._cache[key]
 
     def rate(self, arm: str, modality: str, audible: bool = False) -> Estimate | None:
@@ -480,11 +641,27 @@ class Results:
 def table_1(data: Data, preset: str) -> pd.DataFrame:
     """Table 1: the layers, with parameters counted at the paper's size and at ours."""
     p = PRESETS[preset]
-    paper, ours = layer_table(256, published.TRANSFER_OUTPUTS), layer_table(p.height, len(data.vocabulary) + 1, SHAPES[p.network])
-    rows = [{"layer": a["layer"], "operation": a["operation"], "parameters": a["parameters"], "operation, ours": b["operation"],
-             "parameters, ours": b["parameters"]} for a, b in zip(paper, ours, strict=True)]
-    total = {"layer": "all", "operation": f"paper: {published.TRANSFER_PARAMETERS:,}", "parameters": sum(r["parameters"] for r in rows),
-             "operation, ours": f"{p.height} rows, {len(data.vocabulary) + 1} outputs", "parameters, ours": sum(r["parameters, ours"] for r in rows)}
+    paper, ours = (
+        layer_table(256, published.TRANSFER_OUTPUTS),
+        layer_table(p.height, len(data.vocabulary) + 1, SHAPES[p.network]),
+    )
+    rows = [
+        {
+            "layer": a["layer"],
+            "operation": a["operation"],
+            "parameters": a["parameters"],
+            "operation, ours": b["operation"],
+            "parameters, ours": b["parameters"],
+        }
+        for a, b in zip(paper, ours, strict=True)
+    ]
+    total = {
+        "layer": "all",
+        "operation": f"paper: {published.TRANSFER_PARAMETERS:,}",
+        "parameters": sum(r["parameters"] for r in rows),
+        "operation, ours": f"{p.height} rows, {len(data.vocabulary) + 1} outputs",
+        "parameters, ours": sum(r["parameters, ours"] for r in rows),
+    }
     return pd.DataFrame([*rows, total])
 
 
@@ -493,7 +670,11 @@ def table_2(results: Results) -> pd.DataFrame:
     rows = []
     for modality in MODALITIES:
         for arm, printed in published.TRANSFER_TABLE_2.items():
-            rows.append(tables.row({"test": modality, "model": arm}, printed[modality], results.rate(arm, modality), results.corpus))
+            rows.append(
+                tables.row(
+                    {"test": modality, "model": arm}, printed[modality], results.rate(arm, modality), results.corpus
+                )
+            )
     return tables.tidy(rows)
 
 
@@ -503,8 +684,14 @@ def table_3(results: Results) -> pd.DataFrame:
     for (target, how), printed in published.TRANSFER_TABLE_3.items():
         for size, value in printed.items():
             stem = target if how == "scratch" else f"{_other(target)}-to-{target}"
-            rows.append(tables.row({"test": target, "training": how, "size": size}, value, results.rate(f"{stem}-n{size}", target),
-                                   results.corpus))
+            rows.append(
+                tables.row(
+                    {"test": target, "training": how, "size": size},
+                    value,
+                    results.rate(f"{stem}-n{size}", target),
+                    results.corpus,
+                )
+            )
     return tables.tidy(rows)
 
 
@@ -514,9 +701,23 @@ def table_baselines(results: Results) -> pd.DataFrame:
     for audible in (False, True):
         tokens = "audible" if audible else "all"
         for name in ("empty", "constant", "unigram"):
-            rows.append(tables.row({"tokens": tokens, "test": "both", "model": name}, None, results.baseline(name, audible), results.corpus))
+            rows.append(
+                tables.row(
+                    {"tokens": tokens, "test": "both", "model": name},
+                    None,
+                    results.baseline(name, audible),
+                    results.corpus,
+                )
+            )
         for modality, arm in ((m, a) for m in MODALITIES for a in BEST_ARMS[m]):
-            rows.append(tables.row({"tokens": tokens, "test": modality, "model": arm}, None, results.rate(arm, modality, audible), results.corpus))
+            rows.append(
+                tables.row(
+                    {"tokens": tokens, "test": modality, "model": arm},
+                    None,
+                    results.rate(arm, modality, audible),
+                    results.corpus,
+                )
+            )
     return tables.tidy(rows)
 
 
@@ -528,10 +729,19 @@ def table_controls(results: Results) -> pd.DataFrame:
     """What the paper lacks: the same total budget without any transfer, and one network for both modalities."""
     rows = []
     for target in MODALITIES:
-        for arm, what in ((target, "scratch, one budget"), (BEST_ARMS[target][1], "transfer, two budgets in all"),
-                          (f"{target}-twice", "scratch, two budgets"), (f"{target}-restart", "same modality, two budgets in all"),
-                          ("both", "one network for both, two budgets in all"), (f"{target}-fast", "faster arm")):
-            rows.append(tables.row({"test": target, "model": arm, "what": what}, None, results.rate(arm, target), results.corpus))
+        for arm, what in (
+            (target, "scratch, one budget"),
+            (BEST_ARMS[target][1], "transfer, two budgets in all"),
+            (f"{target}-twice", "scratch, two budgets"),
+            (f"{target}-restart", "same modality, two budgets in all"),
+            ("both", "one network for both, two budgets in all"),
+            (f"{target}-fast", "faster arm"),
+        ):
+            rows.append(
+                tables.row(
+                    {"test": target, "model": arm, "what": what}, None, results.rate(arm, target), results.corpus
+                )
+            )
     return tables.tidy(rows)
 
 
@@ -541,8 +751,14 @@ def table_equal_updates(results: Results) -> pd.DataFrame:
     for target in MODALITIES:
         for how, stem in (("scratch", target), ("transfer", f"{_other(target)}-to-{target}")):
             for size in SIZES:
-                rows.append(tables.row({"test": target, "training": how, "size": size}, None,
-                                       results.rate(_equal_name(results, stem, size), target), results.corpus))
+                rows.append(
+                    tables.row(
+                        {"test": target, "training": how, "size": size},
+                        None,
+                        results.rate(_equal_name(results, stem, size), target),
+                        results.corpus,
+                    )
+                )
     return tables.tidy(rows)
 
 
@@ -554,8 +770,10 @@ def table_families(results: Results) -> pd.DataFrame:
             tests = [results.records[n]["result"]["test"][modality] for n in results.names(arm)]
             total = sum(sum(t["lengths"]) for t in tests)
             counts = sum((metrics.Counter(t["families"]) for t in tests), metrics.Counter())
-            rows += [{"test": modality, "model": arm, "family": f, "edits per 100 tokens": round(100 * c / total, 2)}
-                     for f, c in counts.most_common()]
+            rows += [
+                {"test": modality, "model": arm, "family": f, "edits per 100 tokens": round(100 * c / total, 2)}
+                for f, c in counts.most_common()
+            ]
     return pd.DataFrame(rows, columns=["test", "model", "family", "edits per 100 tokens"])
 
 
@@ -594,49 +812,128 @@ def _relative_gap(results: Results) -> Estimate | None:
 
 
 CLAIMS: tuple[Claim, ...] = (
-    Claim("audio->image transfer improves the image model with full data", "Section 4.1, Table 2", "9.58 -> 5.31",
-          "SER(audio-to-image N/A) - SER(image) on images below 0", lambda r: r.difference("audio-to-image N/A", "image", "image")),
-    Claim("image->audio transfer improves the audio model slightly with full data", "Section 4.1, Table 2", "29.24 -> 28.32",
-          "SER(image-to-audio 5:5) - SER(audio) on audio below 0", lambda r: r.difference("image-to-audio 5:5", "audio", "audio")),
-    Claim("the classifier may stay frozen for image->audio", "Section 4.1, Table 2", "28.6 (N/A), 28.3 (5:5)",
-          f"SER(image-to-audio 5:5) - SER(image-to-audio N/A) on audio below {MARGIN}",
-          lambda r: r.difference("image-to-audio 5:5", "image-to-audio N/A", "audio"), bound=MARGIN),
-    Claim("but not for audio->image", "Section 4.1, Table 2", "5.3 (N/A), 17.6 (5:5)",
-          f"SER(audio-to-image 5:5) - SER(audio-to-image N/A) on images above {MARGIN}",
-          lambda r: r.difference("audio-to-image 5:5", "audio-to-image N/A", "image"), bound=MARGIN, below=False),
-    Claim("audio->image transfers better than the reverse", "Section 4.1", "44 % and 3 % relative gain",
-          "relative gain of audio-to-image N/A minus that of image-to-audio 5:5, in percent, above 0", _relative_gap, below=False),
-    Claim("every adapted model forgets its source", "Section 4.1, Table 2", "9.6 -> 198.2 (image), 29.2 -> 98.4 (audio)",
-          "the smallest rise of the source's SER over both best transfers above 20 points",
-          lambda r: _forgetting(r, (("image-to-audio 5:5", "image", "image"), ("audio-to-image N/A", "audio", "audio"))),
-          bound=20.0, below=False),
-    Claim("with up to 100 samples transfer helps images", "Section 4.2, Table 3", "95.3/95.2/94.9 -> 92.1/89.7/90.8",
-          "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch) below 0",
-          lambda r: r.mean_difference(_cells("image", (50, 75, 100)), "image")),
-    Claim("with 250 to 1000 samples transfer harms images", "Section 4.2, Table 3", "63.6/37.0/23.7 -> 79.5/77.6/49.9",
-          "mean over 250, 500, 1000 samples of SER(transfer) - SER(scratch) above 0",
-          lambda r: r.mean_difference(_cells("image", (250, 500, 1000)), "image"), below=False),
-    Claim("with 50 samples transfer helps audio", "Section 4.2, Table 3", "93.5 -> 64.0",
-          "SER(transfer) - SER(scratch) at 50 samples below 0", lambda r: r.mean_difference(_cells("audio", (50,)), "audio")),
-    Claim("with more than 50 samples transfer does not help audio", "Section 4.2, Table 3", "56.7/57.0/45.9/40.4/37.5 -> 57.7/53.6/47.3/41.9/38.4",
-          f"mean over 75 to 1000 samples of SER(transfer) - SER(scratch) above -{MARGIN}",
-          lambda r: r.mean_difference(_cells("audio", SIZES[1:]), "audio"), bound=-MARGIN, below=False),
-    Claim("equal budgets: audio->image still beats an image model trained as long", "control", "",
-          "SER(audio-to-image N/A) - SER(image-twice) on images below 0", lambda r: r.difference("audio-to-image N/A", "image-twice", "image")),
-    Claim("equal budgets: audio->image still beats restarting the image model", "control", "",
-          "SER(audio-to-image N/A) - SER(image-restart) on images below 0",
-          lambda r: r.difference("audio-to-image N/A", "image-restart", "image")),
-    Claim("equal budgets: image->audio still beats an audio model trained as long", "control", "",
-          "SER(image-to-audio 5:5) - SER(audio-twice) on audio below 0", lambda r: r.difference("image-to-audio 5:5", "audio-twice", "audio")),
-    Claim("equal updates: transfer helps images with up to 100 samples", "control", "",
-          "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch), updates equal, below 0",
-          lambda r: r.mean_difference(_cells("image", (50, 75, 100), "-equal"), "image")),
-    Claim("equal updates: transfer helps audio with up to 100 samples", "control", "",
-          "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch), updates equal, below 0",
-          lambda r: r.mean_difference(_cells("audio", (50, 75, 100), "-equal"), "audio")),
-    Claim("one multi-task network keeps both modalities", "Sections 4.1 and 5, named as future work", "",
-          "SER(both) - SER(base of the same total budget) below 3 points in both modalities",
-          lambda r: _worst(r, [("both", f"{m}-twice", m) for m in MODALITIES]), bound=3.0),
+    Claim(
+        "audio->image transfer improves the image model with full data",
+        "Section 4.1, Table 2",
+        "9.58 -> 5.31",
+        "SER(audio-to-image N/A) - SER(image) on images below 0",
+        lambda r: r.difference("audio-to-image N/A", "image", "image"),
+    ),
+    Claim(
+        "image->audio transfer improves the audio model slightly with full data",
+        "Section 4.1, Table 2",
+        "29.24 -> 28.32",
+        "SER(image-to-audio 5:5) - SER(audio) on audio below 0",
+        lambda r: r.difference("image-to-audio 5:5", "audio", "audio"),
+    ),
+    Claim(
+        "the classifier may stay frozen for image->audio",
+        "Section 4.1, Table 2",
+        "28.6 (N/A), 28.3 (5:5)",
+        f"SER(image-to-audio 5:5) - SER(image-to-audio N/A) on audio below {MARGIN}",
+        lambda r: r.difference("image-to-audio 5:5", "image-to-audio N/A", "audio"),
+        bound=MARGIN,
+    ),
+    Claim(
+        "but not for audio->image",
+        "Section 4.1, Table 2",
+        "5.3 (N/A), 17.6 (5:5)",
+        f"SER(audio-to-image 5:5) - SER(audio-to-image N/A) on images above {MARGIN}",
+        lambda r: r.difference("audio-to-image 5:5", "audio-to-image N/A", "image"),
+        bound=MARGIN,
+        below=False,
+    ),
+    Claim(
+        "audio->image transfers better than the reverse",
+        "Section 4.1",
+        "44 % and 3 % relative gain",
+        "relative gain of audio-to-image N/A minus that of image-to-audio 5:5, in percent, above 0",
+        _relative_gap,
+        below=False,
+    ),
+    Claim(
+        "every adapted model forgets its source",
+        "Section 4.1, Table 2",
+        "9.6 -> 198.2 (image), 29.2 -> 98.4 (audio)",
+        "the smallest rise of the source's SER over both best transfers above 20 points",
+        lambda r: _forgetting(r, (("image-to-audio 5:5", "image", "image"), ("audio-to-image N/A", "audio", "audio"))),
+        bound=20.0,
+        below=False,
+    ),
+    Claim(
+        "with up to 100 samples transfer helps images",
+        "Section 4.2, Table 3",
+        "95.3/95.2/94.9 -> 92.1/89.7/90.8",
+        "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch) below 0",
+        lambda r: r.mean_difference(_cells("image", (50, 75, 100)), "image"),
+    ),
+    Claim(
+        "with 250 to 1000 samples transfer harms images",
+        "Section 4.2, Table 3",
+        "63.6/37.0/23.7 -> 79.5/77.6/49.9",
+        "mean over 250, 500, 1000 samples of SER(transfer) - SER(scratch) above 0",
+        lambda r: r.mean_difference(_cells("image", (250, 500, 1000)), "image"),
+        below=False,
+    ),
+    Claim(
+        "with 50 samples transfer helps audio",
+        "Section 4.2, Table 3",
+        "93.5 -> 64.0",
+        "SER(transfer) - SER(scratch) at 50 samples below 0",
+        lambda r: r.mean_difference(_cells("audio", (50,)), "audio"),
+    ),
+    Claim(
+        "with more than 50 samples transfer does not help audio",
+        "Section 4.2, Table 3",
+        "56.7/57.0/45.9/40.4/37.5 -> 57.7/53.6/47.3/41.9/38.4",
+        f"mean over 75 to 1000 samples of SER(transfer) - SER(scratch) above -{MARGIN}",
+        lambda r: r.mean_difference(_cells("audio", SIZES[1:]), "audio"),
+        bound=-MARGIN,
+        below=False,
+    ),
+    Claim(
+        "equal budgets: audio->image still beats an image model trained as long",
+        "control",
+        "",
+        "SER(audio-to-image N/A) - SER(image-twice) on images below 0",
+        lambda r: r.difference("audio-to-image N/A", "image-twice", "image"),
+    ),
+    Claim(
+        "equal budgets: audio->image still beats restarting the image model",
+        "control",
+        "",
+        "SER(audio-to-image N/A) - SER(image-restart) on images below 0",
+        lambda r: r.difference("audio-to-image N/A", "image-restart", "image"),
+    ),
+    Claim(
+        "equal budgets: image->audio still beats an audio model trained as long",
+        "control",
+        "",
+        "SER(image-to-audio 5:5) - SER(audio-twice) on audio below 0",
+        lambda r: r.difference("image-to-audio 5:5", "audio-twice", "audio"),
+    ),
+    Claim(
+        "equal updates: transfer helps images with up to 100 samples",
+        "control",
+        "",
+        "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch), updates equal, below 0",
+        lambda r: r.mean_difference(_cells("image", (50, 75, 100), "-equal"), "image"),
+    ),
+    Claim(
+        "equal updates: transfer helps audio with up to 100 samples",
+        "control",
+        "",
+        "mean over 50, 75, 100 samples of SER(transfer) - SER(scratch), updates equal, below 0",
+        lambda r: r.mean_difference(_cells("audio", (50, 75, 100), "-equal"), "audio"),
+    ),
+    Claim(
+        "one multi-task network keeps both modalities",
+        "Sections 4.1 and 5, named as future work",
+        "",
+        "SER(both) - SER(base of the same total budget) below 3 points in both modalities",
+        lambda r: _worst(r, [("both", f"{m}-twice", m) for m in MODALITIES]),
+        bound=3.0,
+    ),
 )
 
 
@@ -647,19 +944,29 @@ def _worst(results: Results, arms: Sequence[tuple[str, str, str]]) -> Estimate |
 
 # -- what the notebook shows -------------------------------------------------------------------------------------------
 
+
 def settings_table(data: Data, preset: str) -> pd.DataFrame:
     """The resolved configuration beside the paper's."""
     p, paper = PRESETS[preset], PRESETS["paper"]
+
     def schedule(t: Training) -> str:
         return f"{t.schedule}, {t.learning_rate:g}" + (f", clip {t.clip:g}" if t.clip else "")
 
     rows = [
         ("corpus", "Camera-PrIMuS", data.name),
-        ("training / validation / test incipits", "13,371 / 4,457 / 4,457",
-         " / ".join(f"{len(data.splits[part]):,}" for part in ("train", "validation", "test"))),
+        (
+            "training / validation / test incipits",
+            "13,371 / 4,457 / 4,457",
+            " / ".join(f"{len(data.splits[part]):,}" for part in ("train", "validation", "test")),
+        ),
         ("tokens of the vocabulary", "1,166", f"{len(data.vocabulary):,}"),
-        ("curation", "long multirests removed, rule not given",
-         f"{p.tokens[0]} to {p.tokens[1]} tokens, at most {p.quarters:g} quarter notes" if p.corpus else "the published fold"),
+        (
+            "curation",
+            "long multirests removed, rule not given",
+            f"{p.tokens[0]} to {p.tokens[1]} tokens, at most {p.quarters:g} quarter notes"
+            if p.corpus
+            else "the published fold",
+        ),
         ("rows of a picture", "256", str(p.height)),
         ("network", "paper", p.network),
         ("batch", str(paper.base.batch), str(p.base.batch)),
@@ -692,9 +999,15 @@ def run_table(results: Results) -> pd.DataFrame:
         record = results.records.get(run.name)
         made = record is not None
         validation = min(record["result"].get("validation", [float("nan")])) if made else float("nan")
-        rows.append({"run": run.name, "what for": run.note, "pictures seen": run.config.training.updates * run.config.training.batch,
-                     "validation SER": f"{validation:.1f}" if made else tables.NOT_RUN,
-                     "CPU seconds": record["provenance"]["cpu_seconds"] if made else None})
+        rows.append(
+            {
+                "run": run.name,
+                "what for": run.note,
+                "pictures seen": run.config.training.updates * run.config.training.batch,
+                "validation SER": f"{validation:.1f}" if made else tables.NOT_RUN,
+                "CPU seconds": record["provenance"]["cpu_seconds"] if made else None,
+            }
+        )
     return pd.DataFrame(rows[1:])
 
 
@@ -702,13 +1015,18 @@ def curves(results: Results) -> pd.DataFrame:
     """Validation error by pictures seen, of the arms that the paper's text compares (first seed)."""
     seed, rows = results.preset.seeds[0], []
     for target in MODALITIES:
-        for name in (f"{target}-s{seed}", *(r for r in results.records if r.startswith(f"{_other(target)}-to-{target}-") and r.endswith(f"-s{seed}"))):
+        for name in (
+            f"{target}-s{seed}",
+            *(r for r in results.records if r.startswith(f"{_other(target)}-to-{target}-") and r.endswith(f"-s{seed}")),
+        ):
             if name in results.records:
                 record = results.records[name]
                 t = record["config"]["training"]
                 each = t["updates"] // t["epochs"] * t["batch"]
-                rows += [{"run": name, "panel": f"{target} validation", "samples": (k + 1) * each, "validation": v}
-                         for k, v in enumerate(record["result"]["validation"])]
+                rows += [
+                    {"run": name, "panel": f"{target} validation", "samples": (k + 1) * each, "validation": v}
+                    for k, v in enumerate(record["result"]["validation"])
+                ]
     return pd.DataFrame(rows, columns=["run", "panel", "samples", "validation"])
 
 
@@ -728,7 +1046,9 @@ class Transcriber:
             vocabulary, shape = about["vocabulary"].split("\t"), SHAPES[about["network"]]
             model = CRNN(int(about["height"]), len(vocabulary) + 1, shape)
         except (KeyError, ValueError):
-            raise DuetError("is not a transcription network of this study", path=path, remedy="use weights that a run of it saved") from None
+            raise DuetError(
+                "is not a transcription network of this study", path=path, remedy="use weights that a run of it saved"
+            ) from None
         load_into(model, path)
         return cls(model.eval(), vocabulary, about["target"])
 
@@ -781,18 +1101,23 @@ def export(tokens: Sequence[str], stem: Path) -> tuple[Path, Path]:
 
 def write_metrics(results: Results, judged: pd.DataFrame, path: Path) -> dict:
     """The figures that a README quotes, as ``metrics.json``."""
+
     def number(arm: str, modality: str) -> float | None:
         estimate = results.rate(arm, modality)
         return None if estimate is None else round(estimate.value, 2)
 
     made = [r for r in runs(results.grid.preset, core_only=True) if r.name in results.records]
     metrics_ = {
-        "corpus": results.corpus, "preset": results.grid.preset,
+        "corpus": results.corpus,
+        "preset": results.grid.preset,
         "ser": {f"{arm} on {m}": number(arm, m) for m in MODALITIES for arm in (*BEST_ARMS[m], f"{m}-fast")},
         "constant": round(results.baseline("constant").value, 2),
         "verdicts": dict(judged["verdict"].value_counts().sort_index().items()),
-        "runs": {"core": len(runs(results.grid.preset, core_only=True)), "made": len(made),
-                 "cpu_seconds": round(sum(results.records[r.name]["provenance"]["cpu_seconds"] for r in made))},
+        "runs": {
+            "core": len(runs(results.grid.preset, core_only=True)),
+            "made": len(made),
+            "cpu_seconds": round(sum(results.records[r.name]["provenance"]["cpu_seconds"] for r in made)),
+        },
     }
     files.write_json(path, metrics_)
     return metrics_
