@@ -110,8 +110,8 @@ def photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     rows, columns = image.shape
     # each corner moves on its own: together they rotate, shear, scale and tilt the page
-    tilt = rng.uniform(-0.05, 0.05) * rows
-    shift = rng.uniform(-0.04, 0.04, (4, 2)) * rows
+    tilt = rng.uniform(-0.02, 0.02) * rows
+    shift = rng.uniform(-0.02, 0.02, (4, 2)) * rows
     corners = np.array([[0, 0], [0, rows], [columns, rows], [columns, 0]], float) + shift
     corners[:, 1] += np.array([-tilt, -tilt, tilt, tilt])
     picture = Image.fromarray(image).transform(

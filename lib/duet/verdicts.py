@@ -85,7 +85,7 @@ class Claim:
 
 
 def verdict(estimate: Estimate | None, bound: float = 0.0, below: bool = True) -> str:
-    """``reproduced``: the whole interval lies on the claimed side; ``contradicted``: on the other; else ``undecided``."""
+    """``reproduced``: the interval lies on the claimed side; ``contradicted``: on the other; else ``undecided``."""
     if estimate is None:
         return "not run"
     claimed, other = (

@@ -31,7 +31,7 @@ from ..errors import DuetError
 from ..progress import Progress
 from . import openscores
 
-BUILDER_VERSION = 1  # raise it when the same sources and settings give other files
+BUILDER_VERSION = 2  # raise it when the same sources and settings give other files
 TEMPO = 120  # quarter notes per minute, the MIDI default that the corpus's own converter leaves in place
 _PUBLISHED_FOLDERS = ("Corpus", "package_aa", "package_ab")
 

@@ -54,8 +54,9 @@ class Preset:
     quarters: float = 32.0  # and its longest duration, 16 s at 120 a minute
     validation: int = 400
     test: int = 1000
+    small_epochs: int = 5  # Table 3: validations of a run
     controls: bool = True
-    fast: Training | None = None  # budget of the faster arm, a control
+    fast: Training | None = None  # budget of the faster arm
 
 
 PRESETS = {
@@ -83,15 +84,17 @@ PRESETS = {
     ),
     "overnight": Preset(
         primus.OpenCorpus("rism"),
-        Training(2000, epochs=10, learning_rate=2e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
-        small_samples=16_000,
+        Training(2400, epochs=8, learning_rate=4e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
+        small_samples=12_000,
         seeds=(0, 1, 2),
-        fast=Training(3000, epochs=12, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
+        fast=Training(4000, epochs=10, learning_rate=4e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
     ),
     "paper": Preset(
         None,
         Training(334_200, epochs=100, batch=4),
-        small_samples=10**9,
+        small_samples=100_000,
+        small_epochs=100,
+        fast=Training(80_000, epochs=80, learning_rate=2e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
         height=256,
         seeds=(0,),
         tokens=(1, 10**6),
@@ -120,140 +123,105 @@ class Config:
     seed: int = 0
 
 
+#: target, source, best column of Table 2: the two directions of transfer
+DIRECTIONS = (("image", "audio", "N/A"), ("audio", "image", "5:5"))
+
+
 def _small(preset: Preset, size: int, equal: bool = False) -> Training:
     """Table 3's budget: the paper's 100 epochs, capped; with ``equal`` the cap for every size."""
     samples = preset.small_samples if equal else min(100 * size, preset.small_samples)
-    return replace(preset.base, updates=samples // preset.base.batch, epochs=min(5, preset.base.epochs))
+    return replace(preset.base, updates=samples // preset.base.batch, epochs=preset.small_epochs)
 
 
 def runs(preset: str, core_only: bool = False) -> list[Run]:
     """Every run of a preset, in the order in which they should be made: what others start from comes first."""
     p = PRESETS[preset]
-    grid: list[Run] = [Run("baselines", Config(p.base, network="none", height=p.height), note="no learning")]
+    grid = [Run("baselines", Config(p.base, network="none", height=p.height), note="no learning")]
 
-    def add(name: str, parents: tuple[str, ...] = (), core: bool = True, note: str = "", **settings) -> None:
-        config = Config(
-            **{"training": p.base, "network": p.network, "height": p.height, **settings, "source": "".join(parents)}
+    def add(name: str, note: str, *, source: str = "", core: bool = True, **settings) -> None:
+        config = Config(**{"training": p.base, "network": p.network, "height": p.height, **settings, "source": source})
+        grid.append(Run(name, config, (source,) if source else (), core, note))
+
+    def table_2(seed: int, target: str, source: str, level: str) -> None:
+        add(
+            f"{source}-to-{target}-{_level(level)}-s{seed}",
+            "Table 2, transfer",
+            source=f"{source}-s{seed}",
+            target=target,
+            freezing=level,
+            seed=seed,
         )
-        grid.append(Run(name, config, parents, core, note))
 
-    directions = (("image", "audio", "N/A"), ("audio", "image", "5:5"))  # target, source, best column of Table 2
+    first = p.seeds[0]
     for seed in p.seeds:
         for target in MODALITIES:
-            add(f"{target}-s{seed}", target=target, seed=seed, note="Table 2, base")
-        for target, source, best in directions:
-            for level in p.freezing if seed == p.seeds[0] else (best,):
-                add(
-                    f"{source}-to-{target}-{_level(level)}-s{seed}",
-                    (f"{source}-s{seed}",),
-                    target=target,
-                    freezing=level,
-                    seed=seed,
-                    note="Table 2, transfer",
-                )
-    seed = p.seeds[0]
-    for target, source, level in directions:
-        for size in p.sizes:
-            budgets = {"": _small(p, size)}
-            if p.controls and _small(p, size) != _small(p, size, equal=True):
-                budgets["-equal"] = _small(p, size, equal=True)
-            for suffix, training in budgets.items():
-                small = dict(target=target, train_size=size, training=training, seed=seed)
-                note = "control: equal updates" if suffix else "Table 3"
-                add(f"{target}-n{size}{suffix}", note=note, **small)
-                add(f"{source}-to-{target}-n{size}{suffix}", (f"{source}-s{seed}",), freezing=level, note=note, **small)
+            add(f"{target}-s{seed}", "Table 2, base", target=target, seed=seed)
+        for target, source, best in DIRECTIONS:
+            table_2(seed, target, source, best)
+        if seed == first and p.controls:
+            for target in MODALITIES:
+                add(f"{target}-fast-s{seed}", "faster arm", target=target, network="fast", training=p.fast, seed=seed)
+    for target, source, best in DIRECTIONS:
+        for level in p.freezing:
+            if level != best:
+                table_2(first, target, source, level)
     if p.controls:
-        _add_controls(add, p, directions)
+        _add_budgets(add, p)
+    for target, source, best in DIRECTIONS:
+        for size in p.sizes:
+            for suffix, training in _budgets(p, size).items():
+                small = dict(target=target, train_size=size, training=training, seed=first)
+                note = "Table 3, equal updates" if suffix else "Table 3"
+                add(f"{target}-n{size}{suffix}", note, **small)
+                add(f"{source}-to-{target}-n{size}{suffix}", note, source=f"{source}-s{first}", freezing=best, **small)
+    if p.controls:
+        for target in MODALITIES:
+            add(f"{target}-128-s{first}", "128 rows", target=target, height=128, seed=first)
+        _add_extended(add, p)
     return [run for run in grid if run.core or not core_only]
 
 
-def _add_controls(add, p: Preset, directions) -> None:
-    """What the paper lacks.  Core: equal total budgets, one network for both, the faster arm, 128 rows."""
+def _budgets(p: Preset, size: int) -> dict[str, Training]:
+    """Table 3's own budget, and under ``-equal`` the common one where that is another."""
+    own, equal = _small(p, size), _small(p, size, equal=True)
+    return {"": own} if own == equal or not p.controls else {"": own, "-equal": equal}
+
+
+def _add_budgets(add, p: Preset) -> None:
+    """Controls: what the two budgets of a transfer do without any transfer, and one network for both modalities."""
     seed = p.seeds[0]
     double = replace(p.base, updates=2 * p.base.updates, epochs=2 * p.base.epochs)
     for target in MODALITIES:
-        add(
-            f"{target}-twice-s{seed}",
-            target=target,
-            training=double,
-            seed=seed,
-            note="control: scratch, budget of source and target",
-        )
+        add(f"{target}-twice-s{seed}", "scratch, twice the updates", target=target, training=double, seed=seed)
         add(
             f"{target}-restart-s{seed}",
-            (f"{target}-s{seed}",),
+            "same modality, fresh optimiser",
+            source=f"{target}-s{seed}",
             target=target,
             seed=seed,
-            note="control: same modality, fresh optimiser",
         )
-    add(f"both-s{seed}", target="both", training=double, seed=seed, note="past the paper: one network for both")
-    for target in MODALITIES:
-        add(
-            f"{target}-fast-s{seed}",
-            target=target,
-            network="fast",
-            training=p.fast,
-            seed=seed,
-            note="past the paper: faster arm",
-        )
-    for target in MODALITIES:
-        add(f"{target}-128-s{seed}", target=target, height=128, seed=seed, note="control: 128 rows")
+    add(f"both-s{seed}", "one network for both", target="both", training=double, seed=seed)
 
+
+def _add_extended(add, p: Preset) -> None:
+    """Past the core: disjoint incipits, single blocks, gentler fine-tuning, a wider transform."""
+    seed = p.seeds[0]
     gentle = replace(p.base, learning_rate=p.base.learning_rate / 5)
-    for target, source, level in directions:
-        parent = (f"{source}-s{seed}",)
+    for target, source, best in DIRECTIONS:
+        stem, parent = f"{source}-to-{target}", f"{source}-s{seed}"
         common = dict(core=False, target=target, seed=seed)
-        add(
-            f"{source}-half1-s{seed}",
-            core=False,
-            target=source,
-            half=1,
-            seed=seed,
-            note="extended: source of disjoint incipits",
-        )
-        for half in (1, 2):
+        add(f"{source}-half1-s{seed}", "source of half the incipits", core=False, target=source, half=1, seed=seed)
+        for half, how in ((1, "shared with"), (2, "disjoint from")):
+            note = f"target incipits {how} the source's"
             add(
-                f"{source}-to-{target}-half{half}-s{seed}",
-                (f"{source}-half1-s{seed}",),
-                freezing=level,
-                half=half,
-                note=f"extended: target incipits {'shared with' if half == 1 else 'disjoint from'} the source's",
-                **common,
+                f"{stem}-half{half}-s{seed}", note, source=f"{source}-half1-s{seed}", freezing=best, half=half, **common
             )
         for layers in ((1, 2), (3, 4), (5,)):
             name = "".join(map(str, layers))
-            add(
-                f"{source}-to-{target}-only{name}-s{seed}",
-                parent,
-                loaded=layers,
-                note=f"extended: layers {name} alone",
-                **common,
-            )
-        add(
-            f"{source}-to-{target}-gentle-s{seed}",
-            parent,
-            training=gentle,
-            freezing=level,
-            note="extended: a fifth of the rate",
-            **common,
-        )
-        add(
-            f"{source}-to-{target}-norm-s{seed}",
-            parent,
-            adapt_norm=True,
-            freezing=level,
-            note="extended: batch norm re-estimated",
-            **common,
-        )
-    add(
-        f"audio-wide-s{seed}",
-        core=False,
-        target="audio",
-        bins=168,
-        height=96,
-        seed=seed,
-        note="extended: audio up to C8",
-    )
+            add(f"{stem}-only{name}-s{seed}", f"layers {name} alone", source=parent, loaded=layers, **common)
+        add(f"{stem}-gentle-s{seed}", "a fifth of the rate", source=parent, training=gentle, freezing=best, **common)
+        add(f"{stem}-norm-s{seed}", "norms re-estimated", source=parent, adapt_norm=True, freezing=best, **common)
+    add(f"audio-wide-s{seed}", "audio up to C8", core=False, target="audio", bins=168, height=96, seed=seed)
 
 
 def _level(freezing: str) -> str:
