@@ -19,10 +19,11 @@ STUDY = str(config.get("study", "all"))
 CORPUS = str(config.get("corpus") or "")
 CORE_ONLY = PRESET == "overnight" and str(config.get("extended", 0)) != "1"
 LIBRARY = Path(launch.__file__).parent
-MARKS = paths.cache() / "snakemake" / PRESET
+MARKS = paths.cache() / "snakemake" / paths.study_results("", PRESET, CORPUS).name
 CORPUS_DONE = f"{MARKS}/{{study}}/corpus.done"
 RUN_DONE = f"{MARKS}/{{study}}/runs/{{run}}.done"
 NOTEBOOK_DONE = f"{MARKS}/{{study}}/notebook.done"
+REPORT_DONE = f"{MARKS}/report.done"
 DUET = f"{shlex.quote(sys.executable)} -m duet.cli"
 os.environ.update(launch.ENVIRONMENT)  # the jobs inherit it
 
@@ -43,10 +44,10 @@ SOURCES = {key: [*COMMON, str(LIBRARY / "studies" / f"{key}.py")] for key in MOD
 # see a record later than its marker, so only the first process looks.
 if workflow.is_main_process:
     for key, runs in GRID.items():
-        results = paths.results() / PRESET / key
+        results = paths.study_results(key, PRESET, CORPUS)
         lost = [RUN_DONE.format(study=key, run=name) for name in runs if not (results / f"runs/{name}.json").is_file()]
         if lost or not (results / "provenance.json").is_file():
-            lost.append(NOTEBOOK_DONE.format(study=key))
+            lost += [NOTEBOOK_DONE.format(study=key), REPORT_DONE]
         for marker in lost:
             Path(marker).unlink(missing_ok=True)
 
@@ -58,7 +59,29 @@ wildcard_constraints:
 
 rule all:
     input:
+        REPORT_DONE,
+
+
+rule report:
+    input:
         expand(NOTEBOOK_DONE, study=GRID),
+    output:
+        touch(REPORT_DONE),
+    log:
+        f"{MARKS}/report.log",
+    params:
+        duet=DUET,
+        preset=PRESET,
+        corpus=shlex.quote(CORPUS),
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "{params.duet} report --preset {params.preset} --corpus {params.corpus} 2>&1 | tee {log:q}"
 
 
 rule corpus:

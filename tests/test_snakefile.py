@@ -29,7 +29,7 @@ def planned(snakemake):
                          "--quiet", "host", "--config", *(f"{name}={value}" for name, value in config.items()))
         assert done.returncode == 0, done.stderr + done.stdout
         report = done.stdout + done.stderr
-        jobs = re.findall(r"^(corpus|run|notebook)\s+(\d+)$", report, re.MULTILINE)
+        jobs = re.findall(r"^(corpus|run|notebook|report)\s+(\d+)$", report, re.MULTILINE)
         return {rule: int(count) for rule, count in jobs}, set(re.findall(r"-m duet\.cli (.*?) 2>&1", report))
 
     return planned
@@ -43,7 +43,7 @@ def test_lint_is_clean(snakemake):
 def test_every_study_is_planned_from_its_own_grid(planned):
     counts, commands = planned(preset="smoke")
     grid = {key: studies.get(key).runs("smoke") for key in studies.KEYS}
-    assert counts == {"corpus": len(grid), "run": sum(map(len, grid.values())), "notebook": len(grid)}
+    assert counts == {"corpus": len(grid), "run": sum(map(len, grid.values())), "notebook": len(grid), "report": 1}
     for key, runs in grid.items():
         assert f"prepare {key} --preset smoke --corpus ''" in commands
         assert f"notebook {key} --preset smoke --corpus ''" in commands
@@ -67,12 +67,13 @@ def test_a_marker_does_not_hide_that_its_record_was_deleted(planned, workspace):
         files.write_text(marks / "runs" / f"{run.name}.done", "\n")
     files.write_json(results / "provenance.json", {})
     files.write_text(marks / "notebook.done", "\n")
+    files.write_text(marks.parent / "report.done", "\n")
     assert planned(preset="smoke", study=KEY) == ({}, set())
 
     last = runs[-1].name
     (results / "runs" / f"{last}.json").unlink()
     counts, commands = planned(preset="smoke", study=KEY)
-    assert counts["notebook"] == 1 and "corpus" not in counts
+    assert counts["notebook"] == counts["report"] == 1 and "corpus" not in counts
     assert f"run {KEY} {last} --preset smoke --corpus ''" in commands
 
 

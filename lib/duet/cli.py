@@ -55,6 +55,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="set a parameter of the notebook; may be repeated",
     )
+    report = command(_report, "collect what a preset's studies found: verdicts.csv and index.html", study=False)
+    report.add_argument("--preset", default="smoke", help="smoke (default), laptop, overnight or paper")
+    report.add_argument("--corpus", default="", help="folder of your own corpus (default: the open one)")
     corpora = command(_corpora, "fetch the open scores and lists, verified, at pinned versions", study=False)
     corpora.add_argument("keys", nargs="*", metavar="KEY", help="which (default: all)")
     return parser
@@ -83,7 +86,7 @@ def _run(arguments) -> None:
 
 def _runs(arguments) -> None:
     module = launch.study_module(arguments.study, arguments.preset)
-    records = paths.results() / arguments.preset / arguments.study / "runs"
+    records = paths.study_results(arguments.study, arguments.preset) / "runs"
     for run in module.runs(arguments.preset, core_only=arguments.core):
         made = (records / f"{run.name}.json").is_file()
         print(f"{run.name}\t{'core' if run.core else 'extended'}\t{'made' if made else 'not made'}")
@@ -96,6 +99,12 @@ def _notebook(arguments) -> None:
     if parameters.get("corpus"):
         parameters["corpus"] = _folder(parameters["corpus"])
     print(launch.execute(arguments.study, arguments.preset, parameters, progress=not arguments.quiet))
+
+
+def _report(arguments) -> None:
+    from . import report
+
+    print(report.write(arguments.preset, arguments.corpus))
 
 
 def _corpora(arguments) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -54,9 +55,16 @@ def write_text(path: str | Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+_NUMBERS = re.compile(r"\[\n\s*(-?\d[\d.eE+-]*(?:,\s+-?\d[\d.eE+-]*)*)\n\s*\]")
+
+
 def write_json(path: str | Path, content) -> None:
-    """Sorted keys and a fixed layout: equal content is equal bytes.  NaN is refused, JSON has none."""
-    write_text(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """Sorted keys and a fixed layout, a list of numbers on one line: equal content is equal bytes.
+
+    NaN is refused, JSON has none.
+    """
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+    write_text(path, _NUMBERS.sub(lambda numbers: "[" + re.sub(r"\s+", " ", numbers[1]) + "]", text) + "\n")
 
 
 def read_json(path: str | Path):
@@ -109,6 +117,8 @@ def read_archive(path: str | Path) -> Iterator[tuple[str, bytes]]:
                     _check_member(path, member.name)
                     if member.isfile():
                         yield member.name, archive.extractfile(member).read()
+                while archive.fileobj.read(1 << 20):
+                    pass  # a compressed stream is checked at its end, after the last member
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
         raise DuetError(
             f"is not a readable archive: {error}", path=path, remedy="delete it and download it again"
@@ -116,7 +126,8 @@ def read_archive(path: str | Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _check_member(archive: Path, name: str) -> None:
-    if name.startswith(("/", "\\")) or ".." in Path(name).parts or ":" in Path(name).parts[0]:
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts or ":" in parts[0]:
         raise DuetError(
             f"its member {name!r} points outside the folder", path=archive, remedy="do not use this archive"
         )

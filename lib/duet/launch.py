@@ -74,7 +74,7 @@ def execute(study: str, preset: str = "smoke", parameters: dict | None = None, p
     values = {"preset": preset, "progress": progress, **(parameters or {})}
     _check(values, notebook)
 
-    folder = paths.results() / preset / study
+    folder = paths.study_results(study, preset, values.get("corpus", ""))
     finished, failed = folder / "provenance.json", folder / "notebook.failed.ipynb"
     try:
         folder.mkdir(parents=True, exist_ok=True)

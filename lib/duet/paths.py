@@ -14,6 +14,12 @@ def results() -> Path:
     return Path(os.environ.get("DUET_RESULTS") or ROOT / "results")
 
 
+def study_results(study: str, preset: str, corpus: str = "") -> Path:
+    """Where a study's results lie.  A corpus of the user's own, in a preset that has an open one, goes beside it."""
+    label = f"{preset}-{Path(corpus).name}" if corpus and preset != "paper" else preset
+    return results() / label / study
+
+
 def cache() -> Path:
     """Everything that can be made again: rendered corpora, features, checkpoints; ``DUET_CACHE`` moves it."""
     return Path(os.environ.get("DUET_CACHE") or ROOT / ".cache")

@@ -42,9 +42,11 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
 
 def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure:
     """(rows, columns) uint8 pictures under one another, each with its caption, ink dark."""
-    figure, axes = plt.subplots(len(pairs), 1, figsize=(WIDTH, 1.25 * len(pairs)), squeeze=False)
+    widest = max(picture.shape[1] / picture.shape[0] for picture in pairs.values())
+    figure, axes = plt.subplots(len(pairs), 1, figsize=(WIDTH, (WIDTH / widest + 0.3) * len(pairs)), squeeze=False)
     for axis, (caption, picture) in zip(axes[:, 0], pairs.items(), strict=True):
-        axis.imshow(255 - picture if invert else picture, cmap="gray", aspect="auto", vmin=0, vmax=255)
+        axis.imshow(255 - picture if invert else picture, cmap="gray", vmin=0, vmax=255)
+        axis.set_anchor("W")
         axis.set_title(caption, loc="left", fontsize="small")
         axis.set_axis_off()
     return figure
@@ -118,10 +120,10 @@ def paper_beside_ours(
     return figure
 
 
-def forest(verdicts: pd.DataFrame, captions: Sequence[str]) -> plt.Figure:
-    """One line a claim: estimate and interval, coloured by verdict, scaled to each claim's own largest magnitude."""
+def forest(verdicts: pd.DataFrame, captions: Sequence[str], unit: str) -> plt.Figure:
+    """One line a claim: estimate and interval, coloured by verdict, on an axis that is linear between -1 and 1."""
     colors = {"reproduced": "C2", "contradicted": "C3", "undecided": "0.5", "not run": "0.8"}
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.34 * len(verdicts) + 0.8))
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.3 * len(verdicts) + 1.0))
     for y, row in enumerate(verdicts.itertuples()):
         if not pd.isna(row.ours):
             axis.plot([row.low, row.high], [y, y], color=colors[row.verdict], linewidth=2)
@@ -129,13 +131,9 @@ def forest(verdicts: pd.DataFrame, captions: Sequence[str]) -> plt.Figure:
     axis.axvline(0, color="0.7", linewidth=1)
     axis.set_yticks(range(len(verdicts)), captions, fontsize="x-small")
     axis.set_xscale("symlog", linthresh=1)
+    axis.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["-100", "-10", "-1", "0", "1", "10", "100"], fontsize="x-small")
     axis.invert_yaxis()
-    axis.set_xlabel("quantity of the claim's rule, with 95 % interval (points of symbol error rate or percent)")
-    axis.legend(
-        handles=[plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()],
-        fontsize="x-small",
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncol=4,
-    )
+    axis.set_xlabel(unit, fontsize="small")
+    handles = [plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()]
+    figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=len(colors))
     return figure

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import files, paths
 from .errors import DuetError
@@ -61,7 +61,7 @@ class Grid:
         if preset not in self.study.PRESETS:
             raise DuetError(f"unknown preset {preset!r}", remedy=f"one of {', '.join(self.study.PRESETS)}")
         self.runs = {run.name: run for run in self.study.runs(preset)}
-        self.folder = paths.results() / preset / self.study.KEY
+        self.folder = paths.study_results(self.study.KEY, preset, corpus)
         self._data = None
 
     def run(self, name: str) -> Run:
@@ -90,6 +90,8 @@ class Grid:
         if not path.exists():
             return None
         record = files.read_json(path)
+        if not isinstance(record, dict):
+            raise DuetError("is not a run record", path=path, remedy="delete it and make it again")
         return record if record.get("id") == self.id(name) else None
 
     def weights(self, name: str) -> Path:
@@ -192,4 +194,13 @@ def _locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        _locks.add(handle)
+        try:
+            yield
+        finally:
+            _locks.discard(handle)
+
+
+# A worker that outlives its killed parent must not keep the lock: forked processes close what they inherit of it.
+_locks: set[IO] = set()
+os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])

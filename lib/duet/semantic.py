@@ -185,7 +185,7 @@ def notes_from_tokens(tokens: Iterable[str]) -> list[Note]:
     grace_length = Fraction(1, 8)
     notes: list[Note] = []
     waiting: list[Token] = []
-    now, bar, tied = Fraction(0), Fraction(4), False
+    now, bar, tied, after_note = Fraction(0), Fraction(4), False, False
 
     def play_waiting(room: Fraction) -> Fraction:
         each = min(grace_length, room / (2 * len(waiting))) if waiting else Fraction(0)
@@ -205,7 +205,7 @@ def notes_from_tokens(tokens: Iterable[str]) -> list[Note]:
         elif token.kind == "gracenote":
             waiting.append(token)
         elif token.kind == "tie":
-            tied = True
+            tied = after_note
         elif token.kind == "rest":
             play_waiting(token.length)
             now += token.length
@@ -219,6 +219,8 @@ def notes_from_tokens(tokens: Iterable[str]) -> list[Note]:
                 notes.append(Note(now + delay, token.length - delay, token.pitch))
             now += token.length
             tied = False
+        if token.kind in ("note", "gracenote", "rest", "multirest"):
+            after_note = token.kind == "note"
     if waiting:
         play_waiting(grace_length * 2 * len(waiting))
     return notes
@@ -503,7 +505,8 @@ def _tie_attributes(parsed: Sequence[Token]) -> dict[int, str]:
     starts, ends = set(), set()
     for here, following in zip(notes, notes[1:], strict=False):
         between = {t.kind for t in parsed[here + 1 : following]}
-        if "tie" in between and between <= {"tie", "barline"} and parsed[here].pitch == parsed[following].pitch:
+        signs = {"tie", "barline", "clef", "keySignature", "timeSignature"}
+        if "tie" in between and between <= signs and parsed[here].pitch == parsed[following].pitch:
             starts.add(here)
             ends.add(following)
     return {i: f' tie="{"m" if i in starts and i in ends else "i" if i in starts else "t"}"' for i in starts | ends}
@@ -579,8 +582,16 @@ def part_from_tokens(tokens: Sequence[str]) -> music21.stream.Part:
     part, metre = music21.stream.Part(), "C"
     parsed = [parse(t) for t in tokens]
     ties = _tie_attributes(parsed)
-    for number, (events, _) in enumerate(_measures(parsed), 1):
-        measure = music21.stream.Measure(number=number)
+
+    def finish(measure: music21.stream.Measure) -> None:
+        # music21 fills a short bar with rests where it is not told that the bar is meant to be short
+        if missing := max(bar_length(metre) - Fraction(measure.highestTime), 0):
+            setattr(measure, "paddingRight" if len(part) else "paddingLeft", missing)
+        measure.number = len(part) + 1
+        part.append(measure)
+
+    for events, _ in _measures(parsed):
+        measure = music21.stream.Measure()
         for index, token in events:
             if token.kind == "clef":
                 measure.append(music21.clef.clefFromString(token.value))
@@ -590,7 +601,11 @@ def part_from_tokens(tokens: Sequence[str]) -> music21.stream.Part:
                 metre = token.value
                 measure.append(music21.meter.TimeSignature({"C": "common", "C/": "cut"}.get(metre, metre)))
             elif token.kind == "multirest":
-                measure.append(music21.note.Rest(quarterLength=int(token.value) * bar_length(metre)))
+                for rest in range(int(token.value)):
+                    if rest:
+                        finish(measure)
+                        measure = music21.stream.Measure()
+                    measure.append(music21.note.Rest(quarterLength=bar_length(metre)))
             elif token.kind in ("note", "gracenote", "rest"):
                 element = music21.note.Rest() if token.kind == "rest" else music21.note.Note(token.pitch)
                 if token.kind != "rest":
@@ -604,5 +619,5 @@ def part_from_tokens(tokens: Sequence[str]) -> music21.stream.Part:
                 if index in ties:
                     element.tie = music21.tie.Tie({"i": "start", "m": "continue", "t": "stop"}[ties[index][6]])
                 measure.append(element)
-        part.append(measure)
+        finish(measure)
     return part

@@ -80,16 +80,24 @@ def synthesise(
     """
     if not notes:
         raise DuetError("there are no notes to play")
+    # ends come before onsets of the same sample: rounding must not let a note's end fall upon its repetition
     events = sorted(
-        [(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes]
+        [(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes],
+        key=lambda event: (round(event[0] * SAMPLE_RATE), *event[1:]),
     )
     end = events[-1][0] + tail
     play = _fluidsynth if engine() == "fluidsynth" else _tinysoundfont
     audio = play(events, end, soundfont(soundfont_name), program, reverb)
     peak = np.abs(audio).max()
-    if not np.isfinite(peak) or peak == 0:
+    if not peak > 1e-4:  # FluidSynth's silence is a dither of one bit in sixteen
         raise DuetError("the synthesiser was silent", path=soundfont(soundfont_name), remedy="reinstall the SoundFont")
-    return (audio / max(peak, 1e-9) * 0.9).astype(np.float32)
+    return (audio / peak * 0.9).astype(np.float32)
+
+
+def _unplayable(path: Path, program: int) -> DuetError:
+    return DuetError(
+        f"is no readable SoundFont, or has no program {program}", path=path, remedy="reinstall it, or give 0 to 127"
+    )
 
 
 def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
@@ -102,7 +110,9 @@ def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> n
     try:
         synth.setting("synth.reverb.active", int(reverb))
         synth.setting("synth.chorus.active", int(reverb))
-        synth.program_select(0, synth.sfload(str(path)), 0, program)
+        loaded = synth.sfload(str(path))
+        if loaded < 0 or synth.program_select(0, loaded, 0, program) < 0:
+            raise _unplayable(path, program)
         blocks, position = [], 0
         for time, on, pitch, velocity in events:
             samples = max(0, round(time * SAMPLE_RATE) - position)
@@ -123,7 +133,10 @@ def _tinysoundfont(events, end: float, path: Path, program: int, reverb: bool) -
     import tinysoundfont
 
     synth = tinysoundfont.Synth(gain=-6, samplerate=SAMPLE_RATE)
-    synth.program_select(0, synth.sfload(str(path)), 0, program)
+    try:
+        synth.program_select(0, synth.sfload(str(path)), 0, program)
+    except RuntimeError:
+        raise _unplayable(path, program) from None
     blocks, position = [], 0
 
     def render(samples: int) -> None:

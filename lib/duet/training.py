@@ -102,13 +102,13 @@ def train(
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             schedule.load_state_dict(state["schedule"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            curves, best_epoch, waited, best = state["curves"], state["best_epoch"], state["waited"], state["best"]
+        except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DuetError(
                 f"is a checkpoint of another network: {str(error).splitlines()[0]}",
                 path=checkpoint,
                 remedy="delete it to start this run again",
             ) from None
-        curves, best_epoch, waited, best = state["curves"], state["best_epoch"], state["waited"], state["best"]
 
     first = len(curves["loss"])
     with Progress(label, settings.epochs - first, progress, every=0) as report:

@@ -94,13 +94,15 @@ def verdict(estimate: Estimate | None, bound: float = 0.0, below: bool = True) -
     return "reproduced" if claimed else "contradicted" if other else "undecided"
 
 
-def table(study: str, claims: Sequence[Claim], results: object) -> pd.DataFrame:
-    """One row a claim, the columns of ``verdicts.csv``."""
+def table(study: str, claims: Sequence[Claim], results: object, learned: bool = True) -> pd.DataFrame:
+    """One row a claim, the columns of ``verdicts.csv``.
+
+    Where the models have not ``learned``, that is not beaten what needs no learning, nothing can be decided.
+    """
     rows = []
     for claim in claims:
         e = claim.quantity(results)
         numbers = [None] * 3 if e is None else [round(x, 3) for x in (e.value, e.low, e.high)]
-        rows.append(
-            [study, claim.text, claim.source, claim.paper, *numbers, verdict(e, claim.bound, claim.below), claim.rule]
-        )
+        judged = verdict(e, claim.bound, claim.below) if learned or e is None else "undecided"
+        rows.append([study, claim.text, claim.source, claim.paper, *numbers, judged, claim.rule])
     return pd.DataFrame(rows, columns=COLUMNS)

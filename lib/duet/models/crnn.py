@@ -123,7 +123,9 @@ class CRNN(nn.Module):
         super().train(mode)
         for layer in self.children():
             if getattr(layer, "frozen", False):
-                layer.eval()
+                for module in layer.modules():  # not the LSTMs: cuDNN sends no gradient through one that evaluates
+                    if isinstance(module, nn.BatchNorm2d):
+                        module.eval()
         return self
 
     def trainable(self) -> int:
