@@ -12,9 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from duet import DuetError, published
-from duet.models.crnn import CRNN, FAST, FREEZING, PAPER, CRNNShape, ConvBlock, layer_table
+from duet.models.crnn import CRNN, FAST, FREEZING, PAPER, ConvBlock, CRNNShape, layer_table
 from duet.studies.transfer_learning import collate, ctc_loss, transcribe
 
+torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
 LAYERS = {1: 160 + 16, 2: 2_560 + 16, 3: 1_574_912, 4: 1_574_912, 5: 598_671}
 TINY = CRNNShape(filters=(4, 4), hidden=24, dropout=0.0, normalise=True)
 
@@ -163,6 +164,8 @@ def test_each_level_trains_what_table_2_says(paper):
         network = copy.deepcopy(paper)
         network.freeze(FREEZING[level])
         assert network.trainable() == sum(LAYERS[n] for n in layers)
+        moving = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+        assert moving == {f"layer{n}" for n in layers}
     assert network.trainable() == 176
 
 

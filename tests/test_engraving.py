@@ -51,7 +51,7 @@ def test_noteheads_are_ink_at_the_height_of_their_pitch():
     middle = (IMAGE_HEIGHT - 1) / 2
     for pitch, spaces in (("E4", 2), ("F4", 1.5), ("B4", 0), ("F5", -2), ("A5", -3), ("C4", 3)):
         image = 255 - staff_image(mei(f"clef-G2 note-{pitch}_whole")).astype(float)
-        ink = (image - np.median(image, axis=1, keepdims=True))[:, round(4.5 * SPACE) : -2]  # no staff, no clef
+        ink = (image - np.median(image, axis=1, keepdims=True))[:, 5 * round(SPACE) : -2]  # no staff, no clef
         rows = ink.clip(0).sum(1)
         centre = (rows * np.arange(len(rows))).sum() / rows.sum()
         assert centre == pytest.approx(middle + spaces * SPACE, abs=1.2), pitch

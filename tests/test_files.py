@@ -69,6 +69,12 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, monkeypatch, code, 
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_errors_without_a_number_are_one_line_too(tmp_path):
+    """numpy's, when a disk fills while it writes an array."""
+    with pytest.raises(DuetError, match="a.npy.*1000 requested and 12 written"), files.atomic(tmp_path / "a.npy"):
+        raise OSError("1000 requested and 12 written")
+
+
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

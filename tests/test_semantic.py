@@ -166,7 +166,8 @@ def test_a_tie_goes_before_the_barline_and_joins_two_notes():
 
 
 def test_a_tie_to_another_pitch_or_over_a_rest_joins_nothing():
-    for tokens in ("note-G4_half tie note-A4_half", "note-G4_half tie rest-half note-G4_half"):
+    for tokens in ("note-G4_half tie note-A4_half", "note-G4_half tie rest-half note-G4_half",
+                   "note-G4_half rest-half tie note-G4_half"):  # fmt: skip
         notes = semantic.notes_from_tokens(tokens.split())
         assert len(notes) == 2 and {n.duration for n in notes} == {2}
 
@@ -187,6 +188,14 @@ def test_grace_notes_delay_the_note_they_ornament_and_nothing_after_it():
         Note(1 + 2 * eighth, 2 * eighth, 65),
         Note(Fraction(3, 2), Fraction(1), 67),
     ]
+
+
+def test_many_grace_notes_share_half_of_a_short_note():
+    notes = semantic.notes_from_tokens([*["gracenote-D4_eighth"] * 4, "note-C4_eighth"])
+    assert [n.duration for n in notes] == [Fraction(1, 16)] * 4 + [Fraction(1, 4)]
+    assert notes[-1].onset == Fraction(1, 4)
+    before_rest = semantic.notes_from_tokens("gracenote-D4_eighth rest-quarter note-C4_quarter".split())
+    assert [(n.onset, n.grace) for n in before_rest] == [(0, True), (1, False)]
 
 
 @FEW
@@ -230,6 +239,17 @@ def test_what_mei_does_not_keep(tokens, kept):
 def test_verovio_plays_every_pitch_and_onset(tokens):
     attacks = played_by_verovio(semantic.mei_from_tokens(tokens))
     assert sorted(attacks.values()) == sounding(tokens)
+
+
+@pytest.mark.parametrize("key", semantic.KEYS)
+def test_every_key_signature(key):
+    """All natural and altered steps, in the key and against it, sound as the tokens say."""
+    notes = [f"note-{step}{sign}4_quarter" for step in "CDEFGAB" for sign in ("", "#", "b", "##", "bb", "")]
+    tokens = ["clef-G2", f"keySignature-{key}", "timeSignature-C"]
+    for i in range(0, len(notes), 4):
+        tokens += [*notes[i : i + 4], "barline"]
+    tokens += [token for note in notes for token in (note, "barline")]  # each in a bar of its own
+    assert sorted(played_by_verovio(semantic.mei_from_tokens(tokens)).values()) == sounding(tokens)
 
 
 @FEW
@@ -326,6 +346,8 @@ def test_sequences_that_no_staff_can_hold_are_refused(tokens):
     '<score><section><measure><staff><layer><note pname="c" oct="4"/></layer></staff></measure></section></score>',
     '<score><section><measure><staff><layer><note pname="c" oct="4" dur="4" accid="su"/></layer></staff></measure>'
     "</section></score>",
+    '<score><scoreDef><staffGrp><staffDef clef.shape="G" clef.line="2" clef.dis="8"/></staffGrp></scoreDef><section>'
+    '<measure><staff><layer><note pname="c" oct="4" dur="4"/></layer></staff></measure></section></score>',
 ])  # fmt: skip
 def test_mei_that_the_encoding_cannot_say_is_refused(mei, tmp_path):
     with pytest.raises(DuetError, match="file.mei") as caught:

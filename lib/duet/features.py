@@ -8,9 +8,8 @@ Source: Alfaro-Contreras et al., SMC 2022, Section 3.1, and its code (fact sheet
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from . import files, paths
 from .corpora.primus import Primus
 from .errors import DuetError
-from .progress import Progress
+from .progress import in_parallel
 
 SAMPLE_RATE = 22_050
 HOP = 512
@@ -65,14 +64,26 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if not Path(path).is_file():
         raise DuetError("no such audio file", path=path, remedy="restore it, or leave its id out of the lists")
     try:
-        audio, _ = librosa.load(path, sr=sample_rate, mono=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # librosa tells of each decoder that it tries
+            audio, _ = librosa.load(path, sr=sample_rate, mono=True)
     except Exception as error:  # librosa hands on whatever its decoders raise
         raise DuetError(
             f"is not readable audio: {type(error).__name__} {error}",
             path=path,
             remedy="restore the file or convert it to WAV",
         ) from None
+    if _is_cut_short(Path(path)):
+        raise DuetError("is cut short: its header promises more audio", path=path, remedy="copy or export it again")
     return check_audio(audio, path, sample_rate)
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether a WAV file ends before its header says; decoders return what is left of it without a word."""
+    with open(path, "rb") as handle:
+        head = handle.read(8)
+    size = int.from_bytes(head[4:], "little")
+    return head[:4] == b"RIFF" and size < 0xFFFFFFF0 and size + 8 > path.stat().st_size + 1  # above: not known
 
 
 def check_audio(audio: np.ndarray, path: str | Path | None = None, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -135,9 +146,16 @@ class PictureSet:
     """Pictures of many incipits, memory-mapped from one file: ``pictures[id]`` is (height, columns) uint8."""
 
     def __init__(self, folder: Path):
-        index = files.read_json(folder / "index.json")
-        self.columns = np.load(folder / "columns.npy", mmap_mode="r")  # (all columns, height)
-        self._spans = {i: (a, b) for i, a, b in zip(index["ids"], index["offsets"], index["offsets"][1:], strict=False)}
+        index, path = files.read_json(folder / "index.json"), folder / "columns.npy"
+        try:
+            self.columns = np.load(path, mmap_mode="r")  # (all columns, height)
+            ends = index["offsets"]
+            self._spans = {i: (a, b) for i, a, b in zip(index["ids"], ends, ends[1:], strict=False)}
+            whole = len(self.columns) == ends[-1] and len(ends) == len(index["ids"]) + 1
+        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            whole = False
+        if not whole:
+            raise DuetError("does not hold the pictures of its index", path=path, remedy="delete its folder")
 
     def __getitem__(self, identity: str) -> np.ndarray:
         start, end = self._spans[identity]
@@ -163,18 +181,9 @@ def pictures(
     folder = paths.cache() / "pictures" / f"{kind.modality}-{kind.height}-{key}"
     if (folder / "index.json").exists():
         return PictureSet(folder)
-    made, workers = [], workers or os.cpu_count() or 1
-    with Progress(f"{kind.modality} pictures", len(ids), progress) as report:
-        if workers == 1 or len(ids) < 16:
-            results = map(partial(picture, corpus, kind), ids)
-            for one in results:
-                made.append(one)
-                report(1)
-        else:
-            with ProcessPoolExecutor(workers) as pool:
-                for one in pool.map(partial(picture, corpus, kind), ids, chunksize=16):
-                    made.append(one)
-                    report(1)
+    if not ids:
+        raise DuetError("there are no ids to make pictures of", path=corpus.root, remedy="check the id list")
+    made = list(in_parallel(partial(picture, corpus, kind), ids, f"{kind.modality} pictures", workers, progress))
     with files.atomic(folder / "columns.npy") as path:
         np.save(path, np.concatenate([m.T for m in made]))
     offsets = np.concatenate([[0], np.cumsum([m.shape[1] for m in made])]).tolist()

@@ -34,9 +34,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        # numpy's error on a full disk has no number
+        if error.errno in (None, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise DuetError(
-                f"could not be written: {error.strerror}",
+                f"could not be written: {error.strerror or error}",
                 path=path,
                 remedy="free some space or choose another folder; the previous file is untouched",
             ) from error

@@ -42,7 +42,7 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
 
 def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure:
     """(rows, columns) uint8 pictures under one another, each with its caption, ink dark."""
-    widest = max(picture.shape[1] / picture.shape[0] for picture in pairs.values())
+    widest = max(6.0, *(picture.shape[1] / picture.shape[0] for picture in pairs.values()))
     figure, axes = plt.subplots(len(pairs), 1, figsize=(WIDTH, (WIDTH / widest + 0.3) * len(pairs)), squeeze=False)
     for axis, (caption, picture) in zip(axes[:, 0], pairs.items(), strict=True):
         axis.imshow(255 - picture if invert else picture, cmap="gray", vmin=0, vmax=255)
@@ -54,7 +54,7 @@ def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure
 
 def learning_curves(curves: pd.DataFrame, unit: str, floor: float | None = None) -> plt.Figure:
     """``curves`` has columns run, panel, samples, validation; a dashed line marks what needs no learning."""
-    panels = list(dict.fromkeys(curves["panel"]))
+    panels = list(dict.fromkeys(curves["panel"])) or ["not run"]
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3), sharey=True, squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         for name, run in curves[curves["panel"] == panel].groupby("run", sort=False):
@@ -71,7 +71,8 @@ def learning_curves(curves: pd.DataFrame, unit: str, floor: float | None = None)
                 color=PAPER,
             )
         axis.set(title=panel, xlabel="thousand pictures seen", ylim=(0, None))
-        axis.legend(fontsize="x-small")
+        if len(curves):
+            axis.legend(fontsize="x-small")
     axes[0, 0].set_ylabel(unit)
     return figure
 
@@ -133,7 +134,7 @@ def forest(verdicts: pd.DataFrame, captions: Sequence[str], unit: str) -> plt.Fi
     axis.set_xscale("symlog", linthresh=1)
     axis.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["-100", "-10", "-1", "0", "1", "10", "100"], fontsize="x-small")
     axis.invert_yaxis()
-    axis.set_xlabel(unit, fontsize="small")
+    figure.supxlabel(unit, fontsize="small")
     handles = [plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()]
     figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=len(colors))
     return figure

@@ -6,8 +6,17 @@ carriage returns in logs.
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import threadpoolctl
+
+from .errors import DuetError
 
 
 class Progress:
@@ -33,6 +42,43 @@ class Progress:
 
     def __exit__(self, *_) -> None:
         pass
+
+
+def in_parallel(
+    function: Callable, jobs: Sequence, label: str, workers: int | None = None, show: bool = False
+) -> Iterator:
+    """Results of the jobs in their order, computed by a process per core; few jobs are done right here.
+
+    Each process calculates on one thread.  The first error ends it.
+    """
+    workers = workers or os.cpu_count() or 1
+    with Progress(label, len(jobs), show) as report:
+        if workers == 1 or len(jobs) < 8:
+            for job in jobs:
+                yield function(job)
+                report(1)
+            return
+        try:
+            with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
+                for result in pool.map(function, jobs, chunksize=4):
+                    yield result
+                    report(1)
+        except BrokenProcessPool:
+            raise DuetError(
+                f"{label}: a worker process was killed", remedy="start again with more memory or on fewer cores"
+            ) from None
+
+
+def _start_worker(parent: int) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # for what is loaded from here on
+    threadpoolctl.threadpool_limits(1)  # for what is loaded already
+
+    def end_with_parent() -> None:  # who was killed cannot end its workers, and they would wait for ever
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def clock(seconds: float) -> str:

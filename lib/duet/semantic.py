@@ -140,7 +140,7 @@ def read_tokens(path: str | Path) -> list[str]:
         raise DuetError(
             "no such token file", path=path, remedy="restore it, or leave its id out of the lists"
         ) from None
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError):
         raise DuetError("is not text", path=path, remedy="restore the file from the corpus archive") from None
     if not tokens:
         raise DuetError("holds no tokens", path=path, remedy="restore the file from the corpus archive")

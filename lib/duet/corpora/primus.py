@@ -12,11 +12,11 @@ Sources: Calvo-Zaragoza & Rizo, "Camera-PrIMuS", ISMIR 2018; Alfaro-Contreras et
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from PIL import Image
 
 from .. import engraving, files, paths, semantic, synthesis
 from ..errors import DuetError
-from ..progress import Progress
+from ..progress import in_parallel
 from . import openscores
 
 BUILDER_VERSION = 2  # raise it when the same sources and settings give other files
@@ -114,7 +114,7 @@ def read_ids(path: str | Path) -> list[str]:
     """Ids of a published list, one a line, in order.  Raises DuetError for an empty or missing list."""
     try:
         ids = Path(path).read_text().split()
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):
         raise DuetError(
             "no such id list, or not text", path=path, remedy="`make corpora` fetches the published lists"
         ) from None
@@ -311,7 +311,8 @@ def build(
     if not incipits:
         raise DuetError("there are no incipits to build the corpus from", path=root, remedy="check the source folder")
     missing = [i for i in incipits if not (root / i.id / f"{i.id}.semantic").exists()]
-    _map(partial(_build_one, root, settings), missing, workers, "corpus", progress)
+    for _ in in_parallel(partial(_build_one, root, settings), missing, "corpus", workers, progress):
+        pass
     files.write_json(
         root / "corpus.json",
         {
@@ -334,8 +335,7 @@ def _build_one(root: Path, settings: BuildSettings, incipit: Incipit) -> None:
     with files.atomic(folder / f"{incipit.id}_distorted.jpg") as path:
         Image.fromarray(distorted).save(path, quality=int(40 + seed % 46))
     audio = play(incipit.tokens, settings)
-    with files.atomic(folder / f"{incipit.id}.flac") as path:
-        soundfile.write(path, audio, synthesis.SAMPLE_RATE, subtype="PCM_16")
+    _write_audio(folder / f"{incipit.id}.flac", audio)
     files.write_text(folder / f"{incipit.id}.mei", incipit.mei)
     files.write_text(folder / f"{incipit.id}.semantic", semantic.write_tokens(incipit.tokens))
 
@@ -366,26 +366,18 @@ def render_audio(
     """Play the tokens of every id that has no audio into the cache: the published corpora come without."""
     missing = [i for i in ids if not corpus.audio_path(i).exists()]
     jobs = [(_rendered(corpus, i), tuple(corpus.tokens(i))) for i in missing]
-    _map(partial(_render_one, settings), jobs, workers, "audio", progress)
+    for _ in in_parallel(partial(_render_one, settings), jobs, "audio", workers, progress):
+        pass  # what was written stays, whatever becomes of the rest
 
 
 def _render_one(settings: BuildSettings, job: tuple[Path, tuple[str, ...]]) -> None:
-    with files.atomic(job[0]) as path:
-        soundfile.write(path, play(job[1], settings), synthesis.SAMPLE_RATE, subtype="PCM_16")
+    _write_audio(job[0], play(job[1], settings))
 
 
-def _map(function: Callable, jobs: Sequence, workers: int | None, label: str, progress: bool) -> None:
-    """Run the jobs over the cores, in chunks; the first error ends it, what was written stays."""
-    workers = workers or os.cpu_count() or 1
-    with Progress(label, len(jobs), progress) as report:
-        if workers == 1 or len(jobs) < 8:
-            for job in jobs:
-                function(job)
-                report(1)
-            return
-        with ProcessPoolExecutor(workers) as pool:
-            for _ in pool.map(function, jobs, chunksize=4):
-                report(1)
+def _write_audio(path: Path, audio: np.ndarray) -> None:
+    encoded = io.BytesIO()  # libsndfile says nothing when a disk is full as it closes a file
+    soundfile.write(encoded, audio, synthesis.SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    files.write_bytes(path, encoded.getvalue())
 
 
 # -- the open corpora --------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ class Preset:
     small_epochs: int = 5  # Table 3: validations of a run
     controls: bool = True
     fast: Training | None = None  # budget of the faster arm
+    cut: str = ""  # what the preset leaves out of the paper's grid, printed above the tables
 
 
 PRESETS = {
@@ -88,6 +89,9 @@ PRESETS = {
         small_samples=12_000,
         seeds=(0, 1, 2),
         fast=Training(4000, epochs=10, learning_rate=4e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
+        cut="64 rows instead of 256, 4,184 training incipits instead of 13,371, 38,400 pictures seen instead of 1.3 "
+        "million; three seeds for the bases and the best transfers, one for every other cell; Table 3 sees at most "
+        "12,000 pictures a run.",
     ),
     "paper": Preset(
         None,
@@ -237,6 +241,7 @@ class Data:
 
     corpus: primus.Primus
     splits: dict[str, list[str]]
+    split_name: str
     fingerprint: str
     name: str
     progress: bool = False
@@ -255,15 +260,22 @@ class Data:
     def index(self) -> dict[str, int]:
         return {t: k for k, t in enumerate(self.vocabulary)}
 
+    @cached_property
+    def distorted(self) -> bool:
+        """Whether the camera's pictures are there; PrIMuS, unlike Camera-PrIMuS, has only the engravings."""
+        return self.corpus.image_path(self.splits["train"][0]).exists()
+
+    def kind(self, config: Config, modality: str) -> features.Picture:
+        """What a run reads in a modality."""
+        if modality == "image":
+            return features.Picture("image", config.height, self.distorted)
+        return features.Picture("audio", config.height, bins=config.bins)
+
     def pictures(self, kind: features.Picture) -> features.PictureSet:
         if kind not in self._sets:
             ids = [i for part in ("train", "validation", "test") for i in self.splits[part]]
             self._sets[kind] = features.pictures(self.corpus, kind, ids, progress=self.progress)
         return self._sets[kind]
-
-
-def kind_of(config: Config, modality: str) -> features.Picture:
-    return features.Picture(modality, config.height, bins=config.bins if modality == "audio" else 120)
 
 
 def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
@@ -285,17 +297,18 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
         primus.render_audio(source, everything, settings, progress=progress)
     for config in {(r.config.height, r.config.bins): r.config for r in runs(preset, core_only=True)}.values():
         for modality in MODALITIES:
-            data.pictures(kind_of(config, modality))
+            data.pictures(data.kind(config, modality))
     return data
 
 
-def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str]:
+def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str, str]:
+    """Splits, what they are called, and the fingerprint of both corpus and splits."""
     folder = paths.lists() / "primus" / "folds"
     if not corpus.description.get("stand_in") and folder.is_dir():
         fold = primus.published_fold(folder)
         known = set(corpus.ids)
         if all(i in known for part in fold.values() for i in part):
-            return fold, files.digest(corpus.fingerprint, "fold 0")
+            return fold, "the published fold 0", files.digest(corpus.fingerprint, "fold 0")
     kept = []
     for identity in corpus.ids:
         tokens = corpus.tokens(identity)
@@ -303,7 +316,11 @@ def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str]
             kept.append(identity)
     splits = primus.split_by_source(corpus, kept, p.validation, p.test)
     splits["validation"] = splits["validation"][: p.validation]
-    return splits, files.digest(corpus.fingerprint, str((p.tokens, p.quarters, p.validation, p.test)))
+    return (
+        splits,
+        "by source record",
+        files.digest(corpus.fingerprint, str((p.tokens, p.quarters, p.validation, p.test))),
+    )
 
 
 # -- training and evaluation -------------------------------------------------------------------------------------------
@@ -431,7 +448,7 @@ def execute(
     ids = data.splits["train"][: config.train_size or None]
     if config.half:
         ids = ids[config.half - 1 :: 2]
-    sets = [(data.pictures(kind_of(config, m)), ids) for m in targets]
+    sets = [(data.pictures(data.kind(config, m)), ids) for m in targets]
     count = config.training.updates // config.training.epochs
 
     if config.adapt_norm and not checkpoint.exists():
@@ -476,7 +493,7 @@ def execute(
         "validation": outcome.validation,
         "best_epoch": outcome.best_epoch,
         "items": files.digest(*data.splits["test"])[:16],
-        "test": {m: evaluate(model, data, kind_of(config, m)) for m in MODALITIES},
+        "test": {m: evaluate(model, data, data.kind(config, m)) for m in MODALITIES},
     }
 
 
@@ -699,22 +716,46 @@ BEST_ARMS = {"image": ("image", "audio-to-image N/A"), "audio": ("audio", "image
 
 
 def table_controls(results: Results) -> pd.DataFrame:
-    """What the paper lacks: the same total budget without any transfer, and one network for both modalities."""
+    """What the paper lacks: equal total budgets, one network for both, more rows, a faster arm."""
     rows = []
     for target in MODALITIES:
-        for arm, what in (
-            (target, "scratch, one budget"),
-            (BEST_ARMS[target][1], "transfer, two budgets in all"),
-            (f"{target}-twice", "scratch, two budgets"),
-            (f"{target}-restart", "same modality, two budgets in all"),
-            ("both", "one network for both, two budgets in all"),
-            (f"{target}-fast", "faster arm"),
-        ):
-            rows.append(
-                tables.row(
-                    {"test": target, "model": arm, "what": what}, None, results.rate(arm, target), results.corpus
-                )
-            )
+        transfer = BEST_ARMS[target][1]
+        arms = {
+            target: "scratch, one budget",
+            transfer: "transfer, two budgets in all",
+            f"{target}-twice": "scratch, two budgets",
+            f"{target}-restart": "same modality, two budgets in all",
+            "both": "one network for both modalities, two budgets in all",
+            f"{target}-128": "scratch, one budget, 128 rows",
+            f"{target}-fast": "faster arm, its own budget",
+        }
+        for arm, what in arms.items():
+            coordinates = {"test": target, "model": arm, "what": what}
+            rows.append(tables.row(coordinates, None, results.rate(arm, target), results.corpus))
+    return tables.tidy(rows)
+
+
+def table_extended(results: Results) -> pd.DataFrame:
+    """Past the core: what transfers, from which incipits, and how gently."""
+    rows = []
+    for target, source, best in DIRECTIONS:
+        stem = f"{source}-to-{target}"
+        arms = {
+            target: "scratch",
+            f"{stem} {best}": "the best column of Table 2",
+            f"{stem}-half1": "half the incipits, the source's own",
+            f"{stem}-half2": "half the incipits, none of the source's",
+            f"{stem}-only12": "convolutions alone",
+            f"{stem}-only34": "LSTMs alone",
+            f"{stem}-only5": "dense layer alone",
+            f"{stem}-gentle": "a fifth of the learning rate",
+            f"{stem}-norm": "batch norms re-estimated first",
+        }
+        for arm, what in arms.items():
+            coordinates = {"test": target, "model": arm, "what": what}
+            rows.append(tables.row(coordinates, None, results.rate(arm, target), results.corpus))
+    wide = {"test": "audio", "model": "audio-wide", "what": "transform up to C8, 96 rows"}
+    rows.append(tables.row(wide, None, results.rate("audio-wide", "audio"), results.corpus))
     return tables.tidy(rows)
 
 
@@ -932,6 +973,7 @@ def settings_table(data: Data, preset: str) -> pd.DataFrame:
             "13,371 / 4,457 / 4,457",
             " / ".join(f"{len(data.splits[part]):,}" for part in ("train", "validation", "test")),
         ),
+        ("split", "fold 0 of five", data.split_name),
         ("tokens of the vocabulary", "1,166", f"{len(data.vocabulary):,}"),
         (
             "curation",
@@ -956,7 +998,7 @@ def settings_table(data: Data, preset: str) -> pd.DataFrame:
 
 def views(data: Data, identity: str, config: Config) -> dict[str, np.ndarray]:
     """Caption -> (rows, columns) uint8, ink 255: an incipit's engraving, photograph, and the network's two inputs."""
-    page, sound = (data.pictures(kind_of(config, m))[identity] for m in MODALITIES)
+    page, sound = (data.pictures(data.kind(config, m))[identity] for m in MODALITIES)
     return {
         "engraved": 255 - features.read_image(data.corpus.image_path(identity, distorted=False)),
         "photographed": 255 - features.read_image(data.corpus.image_path(identity)),
@@ -1025,9 +1067,6 @@ class Transcriber:
         load_into(model, path)
         return cls(model.eval(), vocabulary, about["target"])
 
-    def kind(self, modality: str) -> features.Picture:
-        return features.Picture(modality, self.model.rows)
-
     def picture(self, picture: np.ndarray) -> list[str]:
         """Tokens of one (rows, columns) uint8 picture."""
         return transcribe(self.model, [picture], self.vocabulary)[0]
@@ -1046,13 +1085,17 @@ def weights_for(grid: Grid, modality: str) -> Path:
 
 
 def ship(grid: Grid) -> list[Path]:
-    """Publish the faster arm's weights in half precision, under 5 MB each, beside the tables."""
+    """Publish the faster arm's weights in half precision, under 5 MB each, beside the tables.
+
+    Nothing is published of a run whose weights are not on this machine.
+    """
     shipped = []
     for modality in MODALITIES:
-        source = grid.weights(f"{modality}-fast-s{PRESETS[grid.preset].seeds[0]}")
-        model = Transcriber.load(source).model.half()
-        shipped.append(grid.folder / "weights" / f"{modality}.safetensors")
-        save_weights(model, shipped[-1], read_about(source))
+        name = f"{modality}-fast-s{PRESETS[grid.preset].seeds[0]}"
+        if name in grid.runs and grid.weights(name).exists():
+            target = grid.folder / "weights" / f"{modality}.safetensors"
+            save_weights(Transcriber.load(grid.weights(name)).model.half(), target, read_about(grid.weights(name)))
+            shipped.append(target)
     return shipped
 
 
