@@ -163,8 +163,8 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
         for target, source, best in DIRECTIONS:
             table_2(seed, target, source, best)
         if seed == first and p.controls:
-            for target in MODALITIES:
-                add(f"{target}-fast-s{seed}", "faster arm", target=target, network="fast", training=p.fast, seed=seed)
+            for target, network in (("image", "fast"), ("audio", "fast-audio")):
+                add(f"{target}-fast-s{seed}", "faster arm", target=target, network=network, training=p.fast, seed=seed)
     for target, source, best in DIRECTIONS:
         for level in p.freezing:
             if level != best:
