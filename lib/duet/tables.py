@@ -14,6 +14,11 @@ MEASURES = ("paper", "ours", "low", "high", "n", "seeds", "corpus")
 NOT_RUN = "not run"
 
 
+def show_whole() -> None:
+    """Let a notebook print every row and the whole text of a cell; call it once."""
+    pd.set_option("display.max_rows", 200, "display.max_colwidth", None, "display.max_columns", 50)
+
+
 def row(coordinates: dict, paper: float | None, ours: Estimate | None, corpus: str) -> dict:
     """One cell of a paper's table: its coordinates, the printed number, ours with its interval."""
     if ours is None:

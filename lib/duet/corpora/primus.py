@@ -29,7 +29,6 @@ from PIL import Image
 from .. import engraving, files, paths, semantic, synthesis
 from ..errors import DuetError
 from ..progress import in_parallel
-from . import openscores
 
 BUILDER_VERSION = 2  # raise it when the same sources and settings give other files
 TEMPO = 120  # quarter notes per minute, the MIDI default that the corpus's own converter leaves in place
@@ -404,6 +403,8 @@ class OpenCorpus:
         """The corpus under the cache, built on first use.  Raises DuetError where the sources are not there."""
         settings = BuildSettings(soundfont=synthesis.available_soundfont(), engine=synthesis.engine())
         if self.source == "rism":
+            from . import openscores  # here: it brings libraries for downloads, which reading a corpus does not need
+
             folder = openscores.require("rism")
             paths_ = sorted(folder.rglob("*.xml"))
             source_digest = files.digest(*(part for p in paths_ for part in (p.name, files.file_digest(p))))

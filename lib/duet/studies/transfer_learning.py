@@ -1020,7 +1020,7 @@ def run_table(results: Results) -> pd.DataFrame:
                 "what for": run.note,
                 "pictures seen": run.config.training.updates * run.config.training.batch,
                 "validation SER": f"{validation:.1f}" if made else tables.NOT_RUN,
-                "CPU seconds": record["provenance"]["cpu_seconds"] if made else None,
+                "CPU seconds": f"{record['provenance']['cpu_seconds']:.0f}" if made else "",
             }
         )
     return pd.DataFrame(rows[1:])
