@@ -36,8 +36,8 @@ except DuetError as error:
     raise WorkflowError(str(error)) from None
 
 # What an edit should trigger: the study's own module and all that is not another study's.
-COMMON = [str(source) for source in sorted(LIBRARY.rglob("*.py")) if source.parent.name != "studies"]
-SOURCES = {key: [*COMMON, str(LIBRARY / "studies" / f"{key}.py")] for key in MODULES}
+COMMON = [str(source) for source in sorted(LIBRARY.rglob("*.py")) if LIBRARY / "studies" not in source.parents]
+SOURCES = {key: [*COMMON, *map(str, sorted((LIBRARY / "studies" / key).glob("*.py")))] for key in MODULES}
 
 # A marker must not hide that somebody deleted what it stands for.  The notebook's goes with any other: with the
 # last result in place Snakemake does not miss what lies before it.  Cluster jobs parse this file as well, and may

@@ -56,7 +56,7 @@ def study(workspace, monkeypatch):
         return fake
 
     monkeypatch.setattr(studies, "get", get)
-    monkeypatch.setattr(runs, "provenance", lambda: {"commit": "none"})
+    monkeypatch.setattr(runs, "provenance", lambda: {"commit": f"after {len(fake.made)} trainings"})
     return fake
 
 
