@@ -469,7 +469,9 @@ def begin(grid, name, monkeypatch):
         return training.Outcome([0.0], [0.0], 0)
 
     monkeypatch.setattr(study.experiment, "train", catch)
-    monkeypatch.setattr(study.experiment, "batches", lambda sets, *_: seen.update(ids=[list(ids) for _, ids in sets]) or iter(()))
+    monkeypatch.setattr(
+        study.experiment, "batches", lambda sets, *_: seen.update(ids=[list(ids) for _, ids in sets]) or iter(())
+    )
     run = grid.run(name)
     study.execute(run, grid.data(), {p: grid.weights(p) for p in run.parents}, grid.folder / "x.safetensors",
                   grid.folder / "x.pt")
