@@ -115,7 +115,7 @@ class Grid:
             if record is not None and (not with_weights or self.weights(name).exists()):
                 return record
             checkpoint = paths.cache() / "checkpoints" / f"{name}-{self.id(name)}.pt"
-            started, cpu = time.time(), time.process_time()
+            origin, started, cpu = provenance(), time.time(), time.process_time()  # as it is when the run starts
             result = self.study.execute(
                 run,
                 self.data(progress),
@@ -135,7 +135,7 @@ class Grid:
                     "fingerprint": self.data().fingerprint,
                     "result": result,
                     "provenance": {
-                        **provenance(),
+                        **origin,
                         "wall_seconds": round(time.time() - started, 1),
                         "cpu_seconds": round(time.process_time() - cpu, 1),
                     },
