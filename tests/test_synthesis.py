@@ -2,6 +2,8 @@
 
 import importlib.util
 import shutil
+import subprocess
+import sys
 
 import librosa
 import numpy as np
@@ -27,6 +29,25 @@ def engine(request, monkeypatch):
 
 def synthesise(notes, **settings):
     return synthesis.synthesise(notes, "timgm6mb", **settings)
+
+
+ANOTHER_PROCESS = """
+import ctypes, hashlib, sys
+c = ctypes.CDLL(None)
+for _ in range(int(sys.argv[1])):
+    c.rand()  # as some other library might, before FluidSynth fills its dither table from the same generator
+from duet import synthesis
+audio = synthesis.synthesise([synthesis.Played(0, 0.5, 60)], "timgm6mb")
+print(hashlib.sha256(audio.tobytes()).hexdigest())
+"""
+
+
+def test_every_process_plays_the_same_samples():
+    said = [
+        subprocess.run([sys.executable, "-c", ANOTHER_PROCESS, draws], capture_output=True, text=True, check=True).stdout
+        for draws in ("0", "1000")
+    ]
+    assert said[0] == said[1] and said[0].strip()
 
 
 def test_the_same_notes_are_the_same_samples(engine):

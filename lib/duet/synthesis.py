@@ -5,6 +5,7 @@ Audio is mono float32 in [-1, 1].
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -100,9 +101,19 @@ def _unplayable(path: Path, program: int) -> DuetError:
     )
 
 
+@cache
+def _seed_dither() -> None:
+    """FluidSynth fills its dither table from C's ``rand`` when first used, after whatever drew from that before.
+
+    Seeded as in a fresh process, it gives the same samples in every process.
+    """
+    ctypes.CDLL(None).srand(1)
+
+
 def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
     import fluidsynth  # here, because importing it fails where FluidSynth is not installed
 
+    _seed_dither()
     # loading only the samples of the programs in use makes a fresh synthesiser cheap
     synth = fluidsynth.Synth(
         gain=0.5, samplerate=float(SAMPLE_RATE), **{"synth.dynamic-sample-loading": 1, "synth.cpu-cores": 1}

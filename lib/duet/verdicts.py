@@ -27,8 +27,8 @@ class Resampling:
     """One set of bootstrap draws over groups of test items, shared by every statistic that is compared.
 
     ``groups`` (items,) says which source each item belongs to: incipits of one record, excerpts of one piece.
-    Whole groups are drawn, and of an arm trained with several seeds its seeds as well, so that an interval covers
-    both another sample of music and another training.
+    Whole groups are drawn.  The mean of an arm trained with several seeds also carries Student's t of their spread, so
+    that an interval covers both another sample of music and another training.
     """
 
     def __init__(self, groups: Sequence, resamples: int = RESAMPLES, seed: int = 0):
@@ -51,16 +51,15 @@ class Resampling:
         ``numerators`` is (seeds, items), ``denominators`` (items,).
         """
         top, bottom = self._by_group(np.asarray(numerators, float)), self._by_group(np.asarray(denominators, float))[0]
-        drawn = self.counts @ top.T  # (draws, seeds)
-        seeds = len(top)
-        if seeds > 1:
-            # independent draws for every arm: a hash of its scores seeds them
-            rng = np.random.default_rng([self.seed, int(top.sum()), seeds])
-            weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=len(drawn)) / seeds
-            drawn = (drawn * weights).sum(1)
-        else:
-            drawn = drawn[:, 0]
-        return scale * np.concatenate([[top.mean(0).sum() / bottom.sum()], drawn / (self.counts @ bottom)])
+        rates = scale * top.sum(1) / bottom.sum()  # one a seed
+        draws = scale * (self.counts @ top.mean(0)) / (self.counts @ bottom)
+        if len(rates) > 1:
+            # Another training: a bootstrap of three seeds has two thirds of their variance and no tails, Student's t
+            # has both.  Arms are trained independently, so their draws are too: their own scores seed them.
+            rng = np.random.default_rng([self.seed, int(top.sum()), len(rates)])
+            error = rates.std(ddof=1) / np.sqrt(len(rates))
+            draws = draws + error * rng.standard_t(len(rates) - 1, size=len(draws))
+        return np.concatenate([[rates.mean()], draws])
 
     def estimate(self, draws: np.ndarray, seeds: int = 1) -> Estimate:
         """The first entry, with the 2.5 and 97.5 percentiles of the others."""

@@ -35,17 +35,34 @@ TEMPO = 120  # quarter notes per minute, the MIDI default that the corpus's own 
 _PUBLISHED_FOLDERS = ("Corpus", "package_aa", "package_ab")
 
 
+@dataclass(frozen=True)
+class BuildSettings:
+    """How incipits become files.  Part of the fingerprint."""
+
+    soundfont: str = "fluidr3"
+    program: int = 0  # General MIDI, 0 = grand piano
+    velocity: int = 90
+    tempo: int = TEMPO
+    reverb: bool = False
+    engine: str = "fluidsynth"
+
+    @classmethod
+    def installed(cls) -> BuildSettings:
+        """With the synthesiser and the SoundFont that this machine has."""
+        return cls(soundfont=synthesis.available_soundfont(), engine=synthesis.engine())
+
+
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
 class Primus:
-    """A corpus in PrIMuS or Camera-PrIMuS layout, read lazily.
+    """A corpus in PrIMuS or Camera-PrIMuS layout, read lazily; ``playing`` is how it sounds where it has no audio.
 
     Raises DuetError where ``root`` is missing or is no such tree.
     """
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    def __init__(self, root: str | Path, playing: BuildSettings | None = None):
+        self.root, self.playing = Path(root), playing or BuildSettings()
         if not self.root.is_dir():
             raise DuetError(
                 "no such corpus folder", path=self.root, remedy="give the folder that Camera-PrIMuS unpacks to"
@@ -78,10 +95,15 @@ class Primus:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What a run's id depends on: sources and settings of a built corpus, else ids and tokens as they are."""
+        """What a run's id depends on.
+
+        Sources and settings of a corpus that this library built; of a published one the ids and tokens, whether the
+        camera's pictures are there, and how it is played.
+        """
         if "fingerprint" in self.description:
             return self.description["fingerprint"]
-        return files.digest(*(part for i in self.ids for part in (i, "\t".join(self.tokens(i)))))
+        parts = (part for i in self.ids for part in (i, "\t".join(self.tokens(i))))
+        return files.digest(str(self.playing), str(self.image_path(self.ids[0]).exists()), *parts)
 
     def folder(self, identity: str) -> Path:
         if identity not in self._folders:
@@ -169,18 +191,6 @@ class Incipit:
     id: str
     mei: str
     tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """How incipits become files.  Part of the fingerprint."""
-
-    soundfont: str = "fluidr3"
-    program: int = 0  # General MIDI, 0 = grand piano
-    velocity: int = 90
-    tempo: int = TEMPO
-    reverb: bool = False
-    engine: str = "fluidsynth"
 
 
 def rism_records(folder: str | Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -359,13 +369,11 @@ def _rendered(corpus: Primus, identity: str) -> Path:
     return paths.cache() / "audio" / corpus.fingerprint[:16] / f"{identity}.flac"
 
 
-def render_audio(
-    corpus: Primus, ids: Sequence[str], settings: BuildSettings, workers: int | None = None, progress: bool = False
-) -> None:
+def render_audio(corpus: Primus, ids: Sequence[str], workers: int | None = None, progress: bool = False) -> None:
     """Play the tokens of every id that has no audio into the cache: the published corpora come without."""
     missing = [i for i in ids if not corpus.audio_path(i).exists()]
     jobs = [(_rendered(corpus, i), tuple(corpus.tokens(i))) for i in missing]
-    for _ in in_parallel(partial(_render_one, settings), jobs, "audio", workers, progress):
+    for _ in in_parallel(partial(_render_one, corpus.playing), jobs, "audio", workers, progress):
         pass  # what was written stays, whatever becomes of the rest
 
 
@@ -401,7 +409,7 @@ class OpenCorpus:
 
     def build(self, workers: int | None = None, progress: bool = False) -> Primus:
         """The corpus under the cache, built on first use.  Raises DuetError where the sources are not there."""
-        settings = BuildSettings(soundfont=synthesis.available_soundfont(), engine=synthesis.engine())
+        settings = BuildSettings.installed()
         if self.source == "rism":
             from . import openscores  # here: it brings libraries for downloads, which reading a corpus does not need
 

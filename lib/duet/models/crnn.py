@@ -82,7 +82,11 @@ class CRNN(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Keras's defaults: Glorot kernels, orthogonal recurrence, forget bias 1, one bias vector a direction."""
+        """Glorot kernels, orthogonal recurrence, forget bias 1, one bias vector a direction, as in Keras.
+
+        One difference: Keras makes the four gates' recurrence orthogonal as one matrix, here each gate is, which
+        starts it twice as large.
+        """
         for name, parameter in self.named_parameters():
             if "norm" in name:
                 continue

@@ -77,12 +77,11 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
         raise DuetError(
             f"the preset {preset} reads the paper's own data", remedy="give corpus=<folder of Camera-PrIMuS>"
         )
-    source = primus.Primus(corpus) if corpus else p.corpus.build(progress=progress)
+    source = primus.Primus(corpus, primus.BuildSettings.installed()) if corpus else p.corpus.build(progress=progress)
     data = Data(source, *_split(source, p), name=source.description["name"], progress=progress)
-    settings = primus.BuildSettings()
     everything = [i for part in data.splits.values() for i in part]
     if not source.description.get("stand_in"):
-        primus.render_audio(source, everything, settings, progress=progress)
+        primus.render_audio(source, everything, progress=progress)
     for config in {(r.config.height, r.config.bins): r.config for r in runs(preset, core_only=True)}.values():
         for modality in MODALITIES:
             data.pictures(data.kind(config, modality))
@@ -138,6 +137,8 @@ def batches(
 
     With several sets (modalities) each batch is of one set, in turn.
     """
+    if any(len(ids) < size for _, ids in sets):
+        raise DuetError(f"fewer training incipits than the batch of {size}", remedy="take a larger corpus")
     rng = epoch_rng(seed, epoch)
     queues: list[list[list[str]]] = [[] for _ in sets]
     for number in range(count):
@@ -270,6 +271,7 @@ def execute(
             "run": run.name,
             "network": config.network,
             "height": str(config.height),
+            "bins": str(config.bins),
             "target": config.target,
             "vocabulary": "\t".join(data.vocabulary),
         },
@@ -358,6 +360,7 @@ class Transcriber:
     model: CRNN
     vocabulary: list[str]
     modality: str
+    bins: int = 120
 
     @classmethod
     def load(cls, path: Path) -> Transcriber:
@@ -366,12 +369,13 @@ class Transcriber:
         try:
             vocabulary, shape = about["vocabulary"].split("\t"), SHAPES[about["network"]]
             model = CRNN(int(about["height"]), len(vocabulary) + 1, shape)
+            described = (vocabulary, about["target"], int(about.get("bins", 120)))
         except (KeyError, ValueError):
             raise DuetError(
                 "is not a transcription network of this study", path=path, remedy="use weights that a run of it saved"
             ) from None
         load_into(model, path)
-        return cls(model.eval(), vocabulary, about["target"])
+        return cls(model.eval(), *described)
 
     def picture(self, picture: np.ndarray) -> list[str]:
         """Tokens of one (rows, columns) uint8 picture."""
@@ -381,7 +385,7 @@ class Transcriber:
         """Tokens of an image of one staff, or of a recording of one voice."""
         if self.modality == "image":
             return self.picture(features.image_picture(features.read_image(path), self.model.rows))
-        return self.picture(features.audio_picture(features.read_audio(path), self.model.rows))
+        return self.picture(features.audio_picture(features.read_audio(path), self.model.rows, self.bins))
 
 
 def weights_for(grid: Grid, modality: str) -> Path:

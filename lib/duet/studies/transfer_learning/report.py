@@ -28,6 +28,7 @@ class Results:
     def __init__(self, grid: Grid):
         self.grid = grid
         self.preset: Preset = PRESETS[grid.preset]
+        grid.make("baselines")  # seconds, and nothing can be judged without them
         self.records = {name: record for name in grid.runs if (record := grid.find(name)) is not None}
         self.corpus = grid.data().name
         self.baselines = self.records["baselines"]["result"]
@@ -455,9 +456,10 @@ def settings_table(data: Data, preset: str) -> pd.DataFrame:
 def views(data: Data, identity: str, config: Config) -> dict[str, np.ndarray]:
     """Caption -> (rows, columns) uint8, ink 255: an incipit's engraving, photograph, and the network's two inputs."""
     page, sound = (data.pictures(data.kind(config, m))[identity] for m in MODALITIES)
+    kinds = {"engraved": False, "photographed": True} if data.distorted else {"engraved": False}
+    files_ = {kind: data.corpus.image_path(identity, distorted) for kind, distorted in kinds.items()}
     return {
-        "engraved": 255 - features.read_image(data.corpus.image_path(identity, distorted=False)),
-        "photographed": 255 - features.read_image(data.corpus.image_path(identity)),
+        **{kind: 255 - features.read_image(path) for kind, path in files_.items()},
         f"read of the page: {page.shape[0]} x {page.shape[1]}": page,
         f"read of the sound: {sound.shape[0]} x {sound.shape[1]}, low notes below": sound,
     }
