@@ -43,10 +43,8 @@ print(hashlib.sha256(audio.tobytes()).hexdigest())
 
 
 def test_every_process_plays_the_same_samples():
-    said = [
-        subprocess.run([sys.executable, "-c", ANOTHER_PROCESS, draws], capture_output=True, text=True, check=True).stdout
-        for draws in ("0", "1000")
-    ]
+    command = [sys.executable, "-c", ANOTHER_PROCESS]
+    said = [subprocess.check_output([*command, draws], text=True) for draws in ("0", "1000")]
     assert said[0] == said[1] and said[0].strip()
 
 
