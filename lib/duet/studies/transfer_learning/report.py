@@ -35,14 +35,15 @@ class Results:
         self.resampling = Resampling([i.split("-", 1)[0] for i in self.baselines["items"]])
         self._cache: dict = {}
 
-    def names(self, arm: str) -> list[str]:
-        """The runs of an arm that have been made: ``image``, ``audio-to-image N/A``, ``image-n50``, ``image-twice``."""
+    def planned(self, arm: str) -> list[str]:
+        """The runs of an arm such as ``image``, ``audio-to-image N/A``, ``image-n50``; several where it has seeds."""
         stem, _, level = arm.partition(" ")
         stem = f"{stem}-{level_name(level)}" if level else stem
-        known = [name for name in self.grid.runs if name == stem or name.rpartition("-s")[0] == stem]
-        if not known:
-            return []
-        return [name for name in known if name in self.records]
+        return [name for name in self.grid.runs if name == stem or name.rpartition("-s")[0] == stem]
+
+    def names(self, arm: str) -> list[str]:
+        """Those of them that have been made."""
+        return [name for name in self.planned(arm) if name in self.records]
 
     def draws(self, arm: str, modality: str, audible: bool = False) -> np.ndarray | None:
         """(1 + draws,) symbol error rates of an arm on a test part, or None where no run of it has been made."""
@@ -70,16 +71,20 @@ class Results:
         constant, bases = self.baseline("constant"), [self.rate(m, m) for m in MODALITIES]
         return all(b is not None and b.high < constant.low for b in bases)
 
+    def settled(self, arm: str, modality: str) -> np.ndarray | None:
+        """:meth:`draws` for a comparison, which waits for every seed: the first alone would decide before the rest."""
+        return self.draws(arm, modality) if self.names(arm) == self.planned(arm) else None
+
     def difference(self, arm: str, other: str, modality: str) -> Estimate | None:
         """Symbol error rate of ``arm`` minus that of ``other``, in points."""
-        a, b = self.draws(arm, modality), self.draws(other, modality)
+        a, b = self.settled(arm, modality), self.settled(other, modality)
         if a is None or b is None:
             return None
         return self.resampling.estimate(a - b, min(len(self.names(arm)), len(self.names(other))))
 
     def mean_difference(self, pairs: Sequence[tuple[str, str]], modality: str) -> Estimate | None:
         """Mean over pairs of arms of the difference first minus second; None unless every arm has been made."""
-        draws = [(self.draws(a, modality), self.draws(b, modality)) for a, b in pairs]
+        draws = [(self.settled(a, modality), self.settled(b, modality)) for a, b in pairs]
         if not draws or any(a is None or b is None for a, b in draws):
             return None
         return self.resampling.estimate(np.mean([a - b for a, b in draws], 0))
@@ -275,7 +280,7 @@ def _forgetting(results: Results, arms: Sequence[tuple[str, str, str]]) -> Estim
 
 def _relative_gap(results: Results) -> Estimate | None:
     """Relative gain of audio->image minus that of image->audio, in percent."""
-    arms = [results.draws(arm, m) for m in MODALITIES for arm in BEST_ARMS[m]]
+    arms = [results.settled(arm, m) for m in MODALITIES for arm in BEST_ARMS[m]]
     if any(a is None for a in arms):
         return None
     image, to_image, audio, to_audio = arms
