@@ -42,7 +42,7 @@ def save(figure: plt.Figure, path: Path) -> plt.Figure:
 
 def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure:
     """(rows, columns) uint8 pictures under one another, each with its caption, ink dark."""
-    widest = max(6.0, *(picture.shape[1] / picture.shape[0] for picture in pairs.values()))
+    widest = max(4.0, *(picture.shape[1] / picture.shape[0] for picture in pairs.values()))
     figure, axes = plt.subplots(len(pairs), 1, figsize=(WIDTH, (WIDTH / widest + 0.3) * len(pairs)), squeeze=False)
     for axis, (caption, picture) in zip(axes[:, 0], pairs.items(), strict=True):
         axis.imshow(255 - picture if invert else picture, cmap="gray", vmin=0, vmax=255)
