@@ -112,11 +112,8 @@ def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str,
 
 # -- training and evaluation -------------------------------------------------------------------------------------------
 
-Batch = tuple[
-    Tensor, Tensor, Tensor, Tensor
-]  # pictures (B, rows, columns) uint8, columns (B,), targets, target lengths
-
-
+#: pictures (B, rows, columns) uint8, columns (B,), targets (all tokens in a row,), target lengths (B,)
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 WIDTH_STEP = 16  # columns; few distinct shapes let the library reuse its compiled kernels
 
 
