@@ -111,6 +111,7 @@ def _corpora(arguments) -> None:
     from .corpora import openscores
 
     openscores.fetch(arguments.keys or None)
+    print(f"open scores are whole: {paths.scores()}, lists: {paths.lists()}")
 
 
 def _folder(corpus: str) -> str:
