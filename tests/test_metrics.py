@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,3 +89,24 @@ def test_an_edit_belongs_to_the_family_of_its_token(reference, estimate, familie
 @settings(deadline=None)
 def test_families_add_up_to_the_edits(reference, estimate):
     assert sum(metrics.edits_by_family(reference, estimate).values()) == metrics.edits(reference, estimate)
+
+
+def test_ranks_count_ties_as_worse():
+    distances = np.array([
+        [0.1, 0.2, 0.3],
+        [0.2, 0.2, 0.3],  # a tie for the first place is the second
+        [0.5, 0.5, 0.5],  # a constant says nothing
+        [np.inf, 0.1, np.inf],  # without a match: last, with the others that have none
+    ])
+    found, ties = metrics.ranks(distances, [0, 1, 2, 0])
+    assert found.tolist() == [1, 2, 3, 3] and ties.tolist() == [0, 1, 2, 1]
+    assert metrics.top(found, 2).tolist() == [1, 1, 0, 0]
+    assert metrics.reciprocal(found).mean() == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 3) / 4)
+
+
+def test_ranks_of_random_distances_are_uniform_and_nan_is_refused():
+    rng = np.random.default_rng(0)
+    found, _ = metrics.ranks(rng.random((4000, 20)), np.arange(4000) % 20)
+    assert np.bincount(found, minlength=21)[1:] == pytest.approx(np.full(20, 200), abs=60)
+    with pytest.raises(ValueError):
+        metrics.ranks([[0.1, np.nan]], [0])

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
 
 from duet import DuetError, files, paths, runs, studies
-from duet.runs import Grid, Run, run_id
+from duet.runs import LATER, Grid, Run, run_id
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,21 @@ def test_an_id_depends_on_config_corpus_version_and_parents():
     ]
     assert len({base, *others}) == 8
     assert base == run_id(Config(), "corpus", 1, ["a" * 16]) and len(base) == 16
+
+
+def test_a_setting_that_joins_later_leaves_the_ids_of_old_records_alone():
+    @dataclass(frozen=True)
+    class Grown(Config):
+        extra: int = field(default=0, metadata=LATER)
+
+    @dataclass(frozen=True)
+    class Outer:
+        inner: Config
+
+    assert run_id(Grown(), "c", 1, []) == run_id(Config(), "c", 1, []) != run_id(Grown(extra=1), "c", 1, [])
+    assert run_id(Outer(Grown()), "c", 1, []) == run_id(Outer(Config()), "c", 1, [])
+    assert run_id(Outer(Grown()), "c", 1, []) != run_id(Outer(Grown(extra=1)), "c", 1, [])
+
 
 
 def test_an_id_is_the_same_for_ever():

@@ -85,6 +85,23 @@ def test_a_plateau_brings_the_best_weights_back_at_half_the_rate():
     assert outcome.best_epoch == 5 and model.weight.item() == after[5]
 
 
+def test_so_many_halvings_and_the_next_plateau_ends_it():
+    settings = Training(updates=40, epochs=20, learning_rate=0.01, schedule="plateau", patience=1, halvings=2)
+    _, before, after, outcome = descend(settings, [5, 6, 6, 4, 6, 6, 6, 6, 3, 3])
+    assert len(outcome.validation) == 8 and outcome.best_epoch == 3  # plateaus end epochs 3, 6 and 8: one too many
+    steps = rates(before, after)
+    assert steps[6:8] == pytest.approx([0.005] * 2, rel=1e-3) and steps[12:14] == pytest.approx([0.0025] * 2, rel=1e-3)
+
+
+def test_the_best_epochs_moments_come_back_with_its_weights():
+    """Epoch 2's gradient points the other way: its memory of it would turn the first step of epoch 3."""
+    settings = Training(updates=30, epochs=3, learning_rate=0.01, schedule="plateau", patience=0)
+    slope = lambda update: -1.0 if 10 <= update < 20 else 1.0  # noqa: E731
+    _, before, after, _ = descend(settings, [1, 2, 3], slope)
+    assert before[20] == after[0]
+    assert before[20] - before[21] == pytest.approx(0.005, rel=1e-3)
+
+
 def test_the_constant_schedule_has_no_plateaus():
     _, before, after, _ = descend(replace(CONSTANT, updates=14, epochs=7, patience=0), [1, 2, 3, 4, 5, 6, 7])
     assert rates(before, after) == pytest.approx([0.01] * 14, rel=1e-3)

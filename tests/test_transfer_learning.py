@@ -530,11 +530,11 @@ def test_the_notebooks_tables_stand_on_any_number_of_runs(grid, made, tmp_path):
     assert row["ours"] == pytest.approx(metrics.symbol_error_rate(record["edits"], record["lengths"]), abs=0.006)
     assert row["low"] <= row["ours"] <= row["high"] and row["n"] == made.resampling.n
     pair = [made.records[f"audio-to-image-NA-s{s}"]["result"]["test"]["image"]["ser"] for s in (0, 1)]
-    assert made.rate("audio-to-image N/A", "image").value == pytest.approx(np.mean(pair), abs=1e-3)
-    assert made.rate("audio-to-image N/A", "image").seeds == 2
+    assert made.estimate("audio-to-image N/A", "image").value == pytest.approx(np.mean(pair), abs=1e-3)
+    assert made.estimate("audio-to-image N/A", "image").seeds == 2
     for table in (study.table_3(made), study.table_controls(made), study.table_equal_updates(made),
                   study.table_baselines(made), study.table_families(made), study.table_extended(made),
-                  study.curves(made), study.run_table(made), study.settings_table(grid.data(), "tiny"),
+                  study.curves(made), made.run_table("validation SER (%)"), study.settings_table(grid.data(), "tiny"),
                   study.table_1(grid.data(), "tiny")):
         assert isinstance(table, pd.DataFrame) and len(table)
         tables.write(table, tmp_path / "table.csv")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from .semantic import INAUDIBLE
@@ -48,3 +49,27 @@ def edits_by_family(reference: Sequence[str], estimate: Sequence[str]) -> Counte
             family = f"note {kind}d" if kind == "replace" else f"note {kind}ed".replace("deleteed", "deleted")
         count[family] += 1
     return count
+
+
+def ranks(distances: np.ndarray, relevant: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(Q,) ranks of each query's relevant document, 1 the best, and (Q,) how many others tie with it.
+
+    ``distances`` is (Q, D), infinite where nothing matches; ``relevant`` (Q,) are columns.  A tie counts as worse:
+    the rank is the number of documents at most as far, so that equal distances for all give the last rank.
+    Raises ValueError for a distance that is no number.
+    """
+    distances = np.asarray(distances)
+    if np.isnan(distances).any():
+        raise ValueError("a distance is no number")
+    own = distances[np.arange(len(distances)), relevant][:, None]
+    return (distances <= own).sum(1), (distances == own).sum(1) - 1
+
+
+def top(ranks: Sequence[int], k: int) -> np.ndarray:
+    """(Q,) 1 where the rank is at most ``k``, else 0: their mean is the top-K rate, or the recall at K."""
+    return (np.asarray(ranks) <= k).astype(float)
+
+
+def reciprocal(ranks: Sequence[int]) -> np.ndarray:
+    """(Q,) 1 / rank: their mean is the mean reciprocal rank."""
+    return 1 / np.asarray(ranks, float)

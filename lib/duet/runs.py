@@ -44,9 +44,23 @@ def studies_get(study: str):
     return studies.get(study)
 
 
+#: metadata of a config's field that joined after records had been made: at its default they keep their ids
+LATER = {"later": True}
+
+
+def identity(config: Any) -> dict:
+    """What of a config is hashed: every field, nested ones too, but for those marked LATER that are at their default."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not (field.metadata.get("later") and value == field.default):
+            values[field.name] = identity(value) if dataclasses.is_dataclass(value) else value
+    return values
+
+
 def run_id(config: Any, fingerprint: str, version: int, parents: list[str]) -> str:
     """16 hex digits."""
-    content = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    content = json.dumps(identity(config), sort_keys=True)
     return files.digest(content, fingerprint, str(version), *parents)[:16]
 
 

@@ -7,10 +7,11 @@ run does, bit for bit on the same kind of machine with the same number of thread
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from . import files
 from .errors import DuetError
 from .progress import Progress
+from .runs import LATER
 
 SCHEDULES = ("constant", "one_cycle", "plateau")
 
@@ -30,7 +32,9 @@ SCHEDULES = ("constant", "one_cycle", "plateau")
 class Training:
     """How long and how a network is trained; part of a run's config.
 
-    An epoch is ``updates / epochs`` updates and ends with a validation and a checkpoint.
+    An epoch is ``updates / epochs`` updates and ends with a validation and a checkpoint.  On a plateau, ``patience + 1``
+    epochs without a better validation, the best epoch's weights and moments come back at half the rate; after
+    ``halvings`` of them the next plateau ends the training, and ``epochs`` is only the most there can be.
     """
 
     updates: int
@@ -39,9 +43,10 @@ class Training:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warm_up: int = 0  # updates of linear rise to the learning rate (constant and plateau)
-    patience: int = 3  # plateau: epochs without a better validation before the rate is halved
+    patience: int = 3  # plateau: epochs without a better validation that are borne
     clip: float = 0.0  # largest gradient norm; 0 clips nothing
     precision: str = "fp32"  # or "bf16": autocast of the forward pass
+    halvings: int = field(default=0, metadata=LATER)  # plateau: how many there are; 0: as many as the epochs allow
 
 
 @dataclass
@@ -93,8 +98,9 @@ def train(
     optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, eps=1e-7)
     schedule = _schedule(optimiser, settings, per_epoch)
     curves: dict[str, list[float]] = {"loss": [], "validation": []}
-    best_epoch, waited = 0, 0
+    best_epoch, waited, halved = 0, 0, 0
     best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    best_moments: dict = {}
 
     if checkpoint is not None and checkpoint.exists():
         state = _load_checkpoint(checkpoint)
@@ -103,6 +109,7 @@ def train(
             optimiser.load_state_dict(state["optimiser"])
             schedule.load_state_dict(state["schedule"])
             curves, best_epoch, waited, best = state["curves"], state["best_epoch"], state["waited"], state["best"]
+            halved, best_moments = state["halved"], state["best_moments"]
         except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DuetError(
                 f"is a checkpoint of another network: {str(error).splitlines()[0]}",
@@ -113,6 +120,8 @@ def train(
     first = len(curves["loss"])
     with Progress(label, settings.epochs - first, progress, every=0) as report:
         for epoch in range(first, settings.epochs):
+            if settings.halvings and halved > settings.halvings:
+                break
             torch.manual_seed(int(epoch_rng(seed, epoch).integers(2**62)))
             model.train()
             losses, iterator = [], iter(batches(epoch))
@@ -141,11 +150,14 @@ def train(
             if score < min(curves["validation"][:-1], default=math.inf):
                 best_epoch, waited = epoch, 0
                 best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+                if settings.schedule == "plateau":
+                    best_moments = copy.deepcopy(optimiser.state_dict()["state"])
             else:
                 waited += 1
                 if settings.schedule == "plateau" and waited > settings.patience:
+                    waited, halved = 0, halved + 1
                     model.load_state_dict(best)
-                    waited = 0
+                    optimiser.load_state_dict({**optimiser.state_dict(), "state": copy.deepcopy(best_moments)})
                     for group in optimiser.param_groups:
                         group["lr"] /= 2
             if checkpoint is not None:
@@ -159,6 +171,8 @@ def train(
                             "best": best,
                             "best_epoch": best_epoch,
                             "waited": waited,
+                            "halved": halved,
+                            "best_moments": best_moments,
                         },
                         path,
                     )

@@ -46,7 +46,6 @@ from .report import (
     MARGIN,
     Results,
     curves,
-    run_table,
     settings_table,
     table_1,
     table_2,

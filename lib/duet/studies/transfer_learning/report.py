@@ -8,59 +8,41 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ... import features, files, metrics, published, tables
+from ... import features, files, metrics, published, results, tables
 from ...models.crnn import SHAPES, layer_table
 from ...runs import Grid
 from ...training import Training
 from ...verdicts import Claim, Estimate, Resampling
 from .experiment import Data
-from .grid import DIRECTIONS, MODALITIES, PRESETS, SIZES, Config, Preset, level_name, runs
+from .grid import DIRECTIONS, MODALITIES, PRESETS, SIZES, Config, level_name
 
 # -- results -----------------------------------------------------------------------------------------------------------
 
 
-class Results:
-    """The records of a grid, read as the paper's arms: an arm is one column of Table 2 or one cell of Table 3.
+class Results(results.Results):
+    """The records as the paper's arms: an arm is one column of Table 2 or one cell of Table 3.
 
     Every difference is taken on the same bootstrap draws over the test part's RISM records.
     """
 
     def __init__(self, grid: Grid):
-        self.grid = grid
-        self.preset: Preset = PRESETS[grid.preset]
         grid.make("baselines")  # seconds, and nothing can be judged without them
-        self.records = {name: record for name in grid.runs if (record := grid.find(name)) is not None}
-        self.corpus = grid.data().name
+        super().__init__(grid)
         self.baselines = self.records["baselines"]["result"]
         self.resampling = Resampling([i.split("-", 1)[0] for i in self.baselines["items"]])
-        self._cache: dict = {}
 
     def planned(self, arm: str) -> list[str]:
         """The runs of an arm such as ``image``, ``audio-to-image N/A``, ``image-n50``; several where it has seeds."""
         stem, _, level = arm.partition(" ")
-        stem = f"{stem}-{level_name(level)}" if level else stem
-        return [name for name in self.grid.runs if name == stem or name.rpartition("-s")[0] == stem]
+        return super().planned(f"{stem}-{level_name(level)}" if level else stem)
 
-    def names(self, arm: str) -> list[str]:
-        """Those of them that have been made."""
-        return [name for name in self.planned(arm) if name in self.records]
-
-    def draws(self, arm: str, modality: str, audible: bool = False) -> np.ndarray | None:
-        """(1 + draws,) symbol error rates of an arm on a test part, or None where no run of it has been made."""
-        key = (arm, modality, audible)
-        if key not in self._cache:
-            tests = [self.records[n]["result"]["test"][modality] for n in self.names(arm)]
-            prefix = "audible_" if audible else ""
-            self._cache[key] = (
-                self.resampling.rate([t[prefix + "edits"] for t in tests], tests[0][prefix + "lengths"])
-                if tests
-                else None
-            )
-        return self._cache[key]
-
-    def rate(self, arm: str, modality: str, audible: bool = False) -> Estimate | None:
-        draws = self.draws(arm, modality, audible)
-        return None if draws is None else self.resampling.estimate(draws, len(self.names(arm)))
+    def _draws(self, arm: str, modality: str, audible: bool = False) -> np.ndarray | None:
+        """Symbol error rates of an arm on a test part, in percent."""
+        tests = [self.records[n]["result"]["test"][modality] for n in self.names(arm)]
+        prefix = "audible_" if audible else ""
+        if not tests:
+            return None
+        return self.resampling.rate([t[prefix + "edits"] for t in tests], tests[0][prefix + "lengths"])
 
     def baseline(self, name: str, audible: bool = False) -> Estimate:
         test, prefix = self.baselines["test"][name], "audible_" if audible else ""
@@ -68,26 +50,8 @@ class Results:
 
     def learned(self) -> bool:
         """Whether both base models beat the best constant sequence, interval against interval."""
-        constant, bases = self.baseline("constant"), [self.rate(m, m) for m in MODALITIES]
+        constant, bases = self.baseline("constant"), [self.estimate(m, m) for m in MODALITIES]
         return all(b is not None and b.high < constant.low for b in bases)
-
-    def settled(self, arm: str, modality: str) -> np.ndarray | None:
-        """:meth:`draws` for a comparison, which waits for every seed: the first alone would decide before the rest."""
-        return self.draws(arm, modality) if self.names(arm) == self.planned(arm) else None
-
-    def difference(self, arm: str, other: str, modality: str) -> Estimate | None:
-        """Symbol error rate of ``arm`` minus that of ``other``, in points."""
-        a, b = self.settled(arm, modality), self.settled(other, modality)
-        if a is None or b is None:
-            return None
-        return self.resampling.estimate(a - b, min(len(self.names(arm)), len(self.names(other))))
-
-    def mean_difference(self, pairs: Sequence[tuple[str, str]], modality: str) -> Estimate | None:
-        """Mean over pairs of arms of the difference first minus second; None unless every arm has been made."""
-        draws = [(self.settled(a, modality), self.settled(b, modality)) for a, b in pairs]
-        if not draws or any(a is None or b is None for a, b in draws):
-            return None
-        return self.resampling.estimate(np.mean([a - b for a, b in draws], 0))
 
 
 def table_1(data: Data, preset: str) -> pd.DataFrame:
@@ -124,7 +88,7 @@ def table_2(results: Results) -> pd.DataFrame:
         for arm, printed in published.TRANSFER_TABLE_2.items():
             rows.append(
                 tables.row(
-                    {"test": modality, "model": arm}, printed[modality], results.rate(arm, modality), results.corpus
+                    {"test": modality, "model": arm}, printed[modality], results.estimate(arm, modality), results.corpus
                 )
             )
     return tables.tidy(rows)
@@ -140,7 +104,7 @@ def table_3(results: Results) -> pd.DataFrame:
                 tables.row(
                     {"test": target, "training": how, "size": size},
                     value,
-                    results.rate(f"{stem}-n{size}", target),
+                    results.estimate(f"{stem}-n{size}", target),
                     results.corpus,
                 )
             )
@@ -166,7 +130,7 @@ def table_baselines(results: Results) -> pd.DataFrame:
                 tables.row(
                     {"tokens": tokens, "test": modality, "model": arm},
                     None,
-                    results.rate(arm, modality, audible),
+                    results.estimate(arm, modality, audible),
                     results.corpus,
                 )
             )
@@ -193,7 +157,7 @@ def table_controls(results: Results) -> pd.DataFrame:
         }
         for arm, what in arms.items():
             coordinates = {"test": target, "model": arm, "what": what}
-            rows.append(tables.row(coordinates, None, results.rate(arm, target), results.corpus))
+            rows.append(tables.row(coordinates, None, results.estimate(arm, target), results.corpus))
     return tables.tidy(rows)
 
 
@@ -215,9 +179,9 @@ def table_extended(results: Results) -> pd.DataFrame:
         }
         for arm, what in arms.items():
             coordinates = {"test": target, "model": arm, "what": what}
-            rows.append(tables.row(coordinates, None, results.rate(arm, target), results.corpus))
+            rows.append(tables.row(coordinates, None, results.estimate(arm, target), results.corpus))
     wide = {"test": "audio", "model": "audio-wide", "what": "transform up to C8, 96 rows"}
-    rows.append(tables.row(wide, None, results.rate("audio-wide", "audio"), results.corpus))
+    rows.append(tables.row(wide, None, results.estimate("audio-wide", "audio"), results.corpus))
     return tables.tidy(rows)
 
 
@@ -231,7 +195,7 @@ def table_equal_updates(results: Results) -> pd.DataFrame:
                     tables.row(
                         {"test": target, "training": how, "size": size},
                         None,
-                        results.rate(_equal_name(results, stem, size), target),
+                        results.estimate(_equal_name(results, stem, size), target),
                         results.corpus,
                     )
                 )
@@ -470,63 +434,30 @@ def views(data: Data, identity: str, config: Config) -> dict[str, np.ndarray]:
     }
 
 
-def run_table(results: Results) -> pd.DataFrame:
-    """Every run of the core: made or not, its cost and its validation."""
-    rows = []
-    for run in runs(results.grid.preset, core_only=True):
-        record = results.records.get(run.name)
-        made = record is not None
-        validation = min(record["result"].get("validation", [float("nan")])) if made else float("nan")
-        rows.append(
-            {
-                "run": run.name,
-                "what for": run.note,
-                "pictures seen": run.config.training.updates * run.config.training.batch,
-                "validation SER": f"{validation:.1f}" if made else tables.NOT_RUN,
-                "CPU seconds": f"{record['provenance']['cpu_seconds']:.0f}" if made else "",
-            }
-        )
-    return pd.DataFrame(rows[1:])
-
-
 def curves(results: Results) -> pd.DataFrame:
     """Validation error by pictures seen, of the arms that the paper's text compares (first seed)."""
-    seed, rows = results.preset.seeds[0], []
+    seed, panels = results.preset.seeds[0], {}
     for target in MODALITIES:
-        for name in (
-            f"{target}-s{seed}",
-            *(r for r in results.records if r.startswith(f"{_other(target)}-to-{target}-") and r.endswith(f"-s{seed}")),
-        ):
-            if name in results.records:
-                record = results.records[name]
-                t = record["config"]["training"]
-                each = t["updates"] // t["epochs"] * t["batch"]
-                rows += [
-                    {"run": name, "panel": f"{target} validation", "samples": (k + 1) * each, "validation": v}
-                    for k, v in enumerate(record["result"]["validation"])
-                ]
-    return pd.DataFrame(rows, columns=["run", "panel", "samples", "validation"])
+        names = [f"{target}-s{seed}", *results.records]
+        transfers = (n for n in names if n.startswith(f"{_other(target)}-to-{target}-") and n.endswith(f"-s{seed}"))
+        panels |= dict.fromkeys([names[0], *transfers], f"{target} validation")
+    return results.curves(panels)
 
 
 def write_metrics(results: Results, judged: pd.DataFrame, path: Path) -> dict:
     """The figures that a README quotes, as ``metrics.json``."""
 
     def number(arm: str, modality: str) -> float | None:
-        estimate = results.rate(arm, modality)
+        estimate = results.estimate(arm, modality)
         return None if estimate is None else round(estimate.value, 2)
 
-    made = [r for r in runs(results.grid.preset, core_only=True) if r.name in results.records]
     metrics_ = {
         "corpus": results.corpus,
         "preset": results.grid.preset,
         "ser": {f"{arm} on {m}": number(arm, m) for m in MODALITIES for arm in (*BEST_ARMS[m], f"{m}-fast")},
         "constant": round(results.baseline("constant").value, 2),
         "verdicts": dict(judged["verdict"].value_counts().sort_index().items()),
-        "runs": {
-            "core": len(runs(results.grid.preset, core_only=True)),
-            "made": len(made),
-            "cpu_seconds": round(sum(results.records[r.name]["provenance"]["cpu_seconds"] for r in made)),
-        },
+        "runs": results.made(),
     }
     files.write_json(path, metrics_)
     return metrics_
