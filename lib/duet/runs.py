@@ -49,7 +49,7 @@ LATER = {"later": True}
 
 
 def identity(config: Any) -> dict:
-    """What of a config is hashed: every field, nested ones too, but for those marked LATER that are at their default."""
+    """What of a config is hashed: every field, nested ones too, but for those marked LATER at their default."""
     values = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +32,9 @@ SCHEDULES = ("constant", "one_cycle", "plateau")
 class Training:
     """How long and how a network is trained; part of a run's config.
 
-    An epoch is ``updates / epochs`` updates and ends with a validation and a checkpoint.  On a plateau, ``patience + 1``
-    epochs without a better validation, the best epoch's weights and moments come back at half the rate; after
-    ``halvings`` of them the next plateau ends the training, and ``epochs`` is only the most there can be.
+    An epoch is ``updates / epochs`` updates and ends with a validation and a checkpoint.  On a plateau, that is after
+    ``patience + 1`` epochs without a better validation, the best epoch's weights and moments come back at half the
+    rate; after ``halvings`` of them the next plateau ends the training, and ``epochs`` is only the most there can be.
     """
 
     updates: int
@@ -66,6 +66,23 @@ def device() -> torch.device:
 def epoch_rng(seed: int, epoch: int) -> np.random.Generator:
     """The generator that orders an epoch's batches."""
     return np.random.default_rng([seed, epoch])
+
+
+def buckets(items: Sequence, length: Callable, size: int, rng: np.random.Generator) -> list[list]:
+    """Batches of ``size`` items of a like length, in random order: padding costs as much as content.
+
+    Items are shuffled, taken eight batches at a time, and each such pool is cut up by length; a last batch that would
+    not be full is left out of its pool.  Raises DuetError for fewer items than a batch.
+    """
+    if len(items) < size:
+        raise DuetError(f"fewer training items than the batch of {size}", remedy="take a larger corpus")
+    order = [items[k] for k in rng.permutation(len(items))]
+    batches = []
+    for start in range(0, len(order), 8 * size):
+        block = sorted(order[start : start + 8 * size], key=length)
+        batches += [block[k : k + size] for k in range(0, len(block) - size + 1, size)]
+    rng.shuffle(batches)
+    return batches
 
 
 def train(

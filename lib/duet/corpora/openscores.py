@@ -81,30 +81,59 @@ class Source:
 
 
 SOURCES = {
-    "rism": Source("RISM records with incipits", "rism_marcxml", "CC BY 3.0", {
-        "nifc": Origin("pl-wnifc/nifc-rism-records", "a65c43bd75128bd1085ed78e3e42a897d5603396"),
-        "muscat": Origin("rism-digital/muscat", "83d58685", archive=False),
-    }),
-    "lieder": Source("OpenScore Lieder", "openscore_lieder", "CC0 1.0", {
-        "lieder": Origin("OpenScore/Lieder", "bca12245"),
-    }),
+    "rism": Source(
+        "RISM records with incipits",
+        "rism_marcxml",
+        "CC BY 3.0",
+        {
+            "nifc": Origin("pl-wnifc/nifc-rism-records", "a65c43bd75128bd1085ed78e3e42a897d5603396"),
+            "muscat": Origin("rism-digital/muscat", "83d58685", archive=False),
+        },
+    ),
+    "lieder": Source(
+        "OpenScore Lieder",
+        "openscore_lieder",
+        "CC0 1.0",
+        {
+            "lieder": Origin("OpenScore/Lieder", "bca12245"),
+        },
+    ),
     # File by file: the archive also has some 600 PDF files of parts, many times the size of the scores.
-    "quartets": Source("OpenScore String Quartets", "openscore_stringquartets", "CC0 1.0", {
-        "quartets": Origin("OpenScore/StringQuartets", "2c723a5", archive=False),
-    }),
-    "mutopia": Source("Mutopia's LilyPond sources of MSMD's pieces", "mutopia_msmd",
-                      "public domain, CC BY or CC BY-SA, stated in each file", {
-        "mutopia": Origin("MutopiaProject/MutopiaProject", "2144afd6"),
-    }),
-    "polish_kern": Source("Polish piano music in Humdrum kern", "polish_scores_piano_kern", "CC BY 4.0", {
-        "polish": Origin("pl-wnifc/humdrum-polish-scores", "c0403623c"),
-    }),
-    "lists": Source("published splits, folds and vocabularies", "", "each repository's own, see the module", {
-        "msmd": Origin("CPJKU/msmd", "11b9981", archive=False),
-        "lcasr": Origin("luisfvc/lcasr", "59578af22915a642227df8cb7e18f49cfbbc9da2", archive=False),
-        "tf-end-to-end": Origin("OMR-Research/tf-end-to-end", "3c93cea", archive=False),
-        "smc-2022": Origin("mariaalfaroc/smc-2022", "d23828c75f3d490d7e91ac295f4de1ead7e4b1dd"),
-    }),
+    "quartets": Source(
+        "OpenScore String Quartets",
+        "openscore_stringquartets",
+        "CC0 1.0",
+        {
+            "quartets": Origin("OpenScore/StringQuartets", "2c723a5", archive=False),
+        },
+    ),
+    "mutopia": Source(
+        "Mutopia's LilyPond sources of MSMD's pieces",
+        "mutopia_msmd",
+        "public domain, CC BY or CC BY-SA, stated in each file",
+        {
+            "mutopia": Origin("MutopiaProject/MutopiaProject", "2144afd6"),
+        },
+    ),
+    "polish_kern": Source(
+        "Polish piano music in Humdrum kern",
+        "polish_scores_piano_kern",
+        "CC BY 4.0",
+        {
+            "polish": Origin("pl-wnifc/humdrum-polish-scores", "c0403623c"),
+        },
+    ),
+    "lists": Source(
+        "published splits, folds and vocabularies",
+        "",
+        "each repository's own, see the module",
+        {
+            "msmd": Origin("CPJKU/msmd", "11b9981", archive=False),
+            "lcasr": Origin("luisfvc/lcasr", "59578af22915a642227df8cb7e18f49cfbbc9da2", archive=False),
+            "tf-end-to-end": Origin("OMR-Research/tf-end-to-end", "3c93cea", archive=False),
+            "smc-2022": Origin("mariaalfaroc/smc-2022", "d23828c75f3d490d7e91ac295f4de1ead7e4b1dd"),
+        },
+    ),
 }
 
 
@@ -135,8 +164,12 @@ def fetch(keys: Iterable[str] | None = None, base_url: str | None = None, progre
         if not rows:
             continue
         if variable := _copy(key):
-            raise _not_whole(key, rows, f"{variable} names a copy, which is never changed: complete it, or unset "
-                                        f"{variable} and run `make corpora`")
+            raise _not_whole(
+                key,
+                rows,
+                f"{variable} names a copy, which is never changed: complete it, or unset "
+                f"{variable} and run `make corpora`",
+            )
         with _workplace(folder) as downloads, tqdm(total=len(rows), desc=key, unit="file", disable=disable) as bar:
             for name, origin in SOURCES[key].origins.items():
                 wanted = [row for row in rows if row.origin == name]
@@ -184,8 +217,11 @@ def _copy(key: str) -> str:
 def _rows(key: str) -> list[Row]:
     origins = _source(key).origins
     with open(MANIFEST, newline="", encoding="utf-8") as handle:
-        return [Row(row["origin"], row["path"], row["local"] or row["path"], row["blob"], int(row["size"]))
-                for row in csv.DictReader(handle) if row["origin"] in origins]
+        return [
+            Row(row["origin"], row["path"], row["local"] or row["path"], row["blob"], int(row["size"]))
+            for row in csv.DictReader(handle)
+            if row["origin"] in origins
+        ]
 
 
 def _wrong(key: str) -> list[Row]:
@@ -226,8 +262,11 @@ def _workplace(folder: Path) -> Iterator[Path]:
         downloads.mkdir(parents=True, exist_ok=True)
         lock = open(downloads / "lock", "w")
     except OSError as error:
-        raise DuetError(f"could not be written: {error.strerror}", path=downloads,
-                        remedy="make the folder writable, or set DUET_SCORES to a copy") from None
+        raise DuetError(
+            f"could not be written: {error.strerror}",
+            path=downloads,
+            remedy="make the folder writable, or set DUET_SCORES to a copy",
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system when the process ends, however
@@ -269,8 +308,9 @@ def _fetch_archive(origin: Origin, rows: list[Row], folder: Path, downloads: Pat
         raise (_damaged(url, folder, error.problem) if error.path == archive else error) from None
     row = next(iter(wanted.values()))[0]
     state = "has the wrong checksum" if row.path in changed else "is missing"
-    raise DuetError(f"its published version {state} in the archive {url} ({row.path})", path=folder / row.local,
-                    remedy=AGAIN)
+    raise DuetError(
+        f"its published version {state} in the archive {url} ({row.path})", path=folder / row.local, remedy=AGAIN
+    )
 
 
 def _fetch_files(origin: Origin, rows: list[Row], folder: Path, downloads: Path, base_url: str, bar: tqdm) -> None:
@@ -297,8 +337,11 @@ def _place(content: bytes, row: Row, folder: Path, downloads: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(staged, target)
     except OSError as error:
-        raise DuetError(f"could not be written: {error.strerror}", path=target,
-                        remedy="move away what is in its place, or make the folder writable") from None
+        raise DuetError(
+            f"could not be written: {error.strerror}",
+            path=target,
+            remedy="move away what is in its place, or make the folder writable",
+        ) from None
 
 
 class _Sink:
@@ -343,8 +386,12 @@ def _download(url: str, handle, most: int, path: Path, bar: tqdm | None = None) 
         opened.callback(timer.cancel)
 
     download = pooch.HTTPDownloader(
-        chunk_size=1 << 16, timeout=TIMEOUT, allow_redirects=False, hooks={"response": arrived},
-        headers={"Accept-Encoding": "identity", "User-Agent": "duet"})  # the length announced is then the file's own
+        chunk_size=1 << 16,
+        timeout=TIMEOUT,
+        allow_redirects=False,
+        hooks={"response": arrived},
+        headers={"Accept-Encoding": "identity", "User-Agent": "duet"},
+    )  # the length announced is then the file's own
     try:
         with opened:
             download(url, _Sink(handle, most, bar), None)

@@ -17,7 +17,7 @@ from ...decoding import greedy_ctc
 from ...errors import DuetError
 from ...models.crnn import CRNN, FREEZING, SHAPES
 from ...runs import Grid, Run
-from ...training import device, epoch_rng, load_into, read_about, save_weights, train
+from ...training import buckets, device, epoch_rng, load_into, read_about, save_weights, train
 from .grid import KEY, MODALITIES, PRESETS, Config, Preset, runs
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -130,24 +130,17 @@ def collate(pictures: Sequence[np.ndarray], targets: Sequence[Sequence[int]]) ->
 def batches(
     sets: Sequence[tuple[features.PictureSet, Sequence[str]]], data: Data, size: int, seed: int, epoch: int, count: int
 ) -> Iterator[Batch]:
-    """``count`` batches of an epoch.  Pictures of a like width go together: padding costs as much as content.
+    """``count`` batches of an epoch, of pictures of a like width.
 
     With several sets (modalities) each batch is of one set, in turn.
     """
-    if any(len(ids) < size for _, ids in sets):
-        raise DuetError(f"fewer training incipits than the batch of {size}", remedy="take a larger corpus")
     rng = epoch_rng(seed, epoch)
     queues: list[list[list[str]]] = [[] for _ in sets]
     for number in range(count):
         which = number % len(sets)
         pictures, ids = sets[which]
         if not queues[which]:
-            order = [ids[k] for k in rng.permutation(len(ids))]
-            pool = 8 * size
-            for start in range(0, len(order), pool):
-                block = sorted(order[start : start + pool], key=pictures.width)
-                queues[which] += [block[k : k + size] for k in range(0, len(block) - size + 1, size)]
-            rng.shuffle(queues[which])
+            queues[which] = buckets(ids, pictures.width, size, rng)
         chosen = queues[which].pop()
         yield collate([pictures[i] for i in chosen], [[data.index[t] for t in data.tokens[i]] for i in chosen])
 
