@@ -127,3 +127,30 @@ def test_a_failed_save_leaves_the_figure_that_was_there(tmp_path, monkeypatch):
     with pytest.raises(DuetError, match=r"a\.png: could not be written"):
         plots.save(figure, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_features_are_drawn_low_rows_below(tmp_path):
+    panels = {"chroma": np.eye(13)[:, :13], "slice": np.random.default_rng(0).random((72, 13))}
+    figure = plots.feature_panels(panels, rate=25, start=2.0)
+    top, below = figure.axes
+    assert [t.get_text() for t in top.get_yticklabels()][::12] == ["C", "ε"]
+    assert top.images[0].origin == "lower" and top.images[0].get_extent() == [2.0, 2.0 + 13 / 25, -0.5, 12.5]
+    assert not below.get_title("left") == top.get_title("left")
+    drawn(figure, tmp_path)
+
+
+def test_a_weakly_aligned_pair_is_tied_at_its_ends_only(tmp_path):
+    notes = np.array([[0.5, 0.25, 67], [0.75, 0.25, 67], [1.0, 2.0, 63]])
+    figure = plots.weakly_aligned(notes, np.sin(np.arange(22050 * 2) / 20), 22050)
+    assert len(figure.axes[0].lines) == 3 and figure.axes[0].get_xlim() == (0, 3.0)
+    assert [(p.xy1, p.xy2) for p in figure.artists] == [((0, 0), (0, 1)), ((1, 0), (1, 1))]
+    drawn(figure, tmp_path)
+
+
+def test_estimates_leave_out_what_has_not_been_made():
+    rows = [tables.row({"stretch": s, "method": m}, None, Estimate(s, s - 0.1, s + 0.2, 9) if s < 2 else None, "toy")
+            for m in ("ctc", "cce") for s in (0.5, 1.0, 2.0)]
+    figure = plots.estimates(tables.tidy(rows), "stretch", "MRR", hue="method", marked=1.0)
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    assert [list(line.get_xdata()) for line in lines] == [[0.5, 1.0]] * 2
+    assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["ctc", "cce"]

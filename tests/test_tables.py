@@ -9,7 +9,7 @@ import pytest
 from duet import DuetError, published, tables
 from duet.verdicts import Estimate
 
-OURS = Estimate(10.256, 9.444, 11.111, 300, 3)
+OURS = Estimate(10.25601, 9.44399, 11.111, 300, 3)
 
 
 def small():
@@ -23,7 +23,7 @@ def small():
 def test_a_table_is_tidy_coordinates_first_then_the_measures():
     table = small()
     assert list(table.columns) == ["test", "model", "paper", "ours", "low", "high", "n", "seeds", "corpus"]
-    assert table.iloc[0].tolist() == ["image", "a", 9.6, 10.26, 9.44, 11.11, 300, 3, "toy"]
+    assert table.iloc[0].tolist() == ["image", "a", 9.6, 10.256, 9.444, 11.111, 300, 3, "toy"]
     assert table.loc[2, ["ours", "low", "high"]].isna().all() and table.loc[2, ["n", "seeds"]].tolist() == [0, 0]
 
 
@@ -33,8 +33,8 @@ def test_a_written_table_reads_back(tmp_path):
     assert tables.write(table, path) is table
     assert path.read_text().splitlines() == [
         "test,model,paper,ours,low,high,n,seeds,corpus",
-        "image,a,9.6,10.26,9.44,11.11,300,3,toy",
-        "image,b,,10.26,9.44,11.11,300,3,toy",
+        "image,a,9.6,10.256,9.444,11.111,300,3,toy",
+        "image,b,,10.256,9.444,11.111,300,3,toy",
         "audio,a,98.9,,,,0,0,toy",
     ]
     pd.testing.assert_frame_equal(pd.read_csv(path), table, check_dtype=False)

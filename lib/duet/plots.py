@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.patches import ConnectionPatch
 
 from . import files
 
@@ -52,7 +53,9 @@ def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure
     return figure
 
 
-def learning_curves(curves: pd.DataFrame, unit: str, floor: float | None = None) -> plt.Figure:
+def learning_curves(
+    curves: pd.DataFrame, unit: str, floor: float | None = None, seen: str = "thousand pictures seen"
+) -> plt.Figure:
     """``curves`` has columns run, panel, samples, validation; a dashed line marks what needs no learning."""
     panels = list(dict.fromkeys(curves["panel"])) or ["not run"]
     figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3), sharey=True, squeeze=False)
@@ -70,7 +73,7 @@ def learning_curves(curves: pd.DataFrame, unit: str, floor: float | None = None)
                 fontsize="x-small",
                 color=PAPER,
             )
-        axis.set(title=panel, xlabel="thousand pictures seen", ylim=(0, None))
+        axis.set(title=panel, xlabel=seen, ylim=(0, None))
         if len(curves):
             axis.legend(fontsize="x-small")
     axes[0, 0].set_ylabel(unit)
@@ -121,8 +124,11 @@ def paper_beside_ours(
     return figure
 
 
-def forest(verdicts: pd.DataFrame, captions: Sequence[str], unit: str) -> plt.Figure:
-    """One line a claim: estimate and interval, coloured by verdict, on an axis that is linear between -1 and 1."""
+def forest(verdicts: pd.DataFrame, captions: Sequence[str], unit: str, linear: bool = False) -> plt.Figure:
+    """One line a claim: estimate and interval, coloured by verdict.
+
+    The axis is linear all along, or only between -1 and 1 and logarithmic beyond.
+    """
     colors = {"reproduced": "C2", "contradicted": "C3", "undecided": "0.5", "not run": "0.8"}
     figure, axis = plt.subplots(figsize=(WIDTH, 0.3 * len(verdicts) + 1.0))
     for y, row in enumerate(verdicts.itertuples()):
@@ -131,10 +137,83 @@ def forest(verdicts: pd.DataFrame, captions: Sequence[str], unit: str) -> plt.Fi
             axis.plot(row.ours, y, "o", color=colors[row.verdict])
     axis.axvline(0, color="0.7", linewidth=1)
     axis.set_yticks(range(len(verdicts)), captions, fontsize="x-small")
-    axis.set_xscale("symlog", linthresh=1)
-    axis.set_xticks([-100, -10, -1, 0, 1, 10, 100], ["-100", "-10", "-1", "0", "1", "10", "100"], fontsize="x-small")
+    if not linear:
+        ticks = [-100, -10, -1, 0, 1, 10, 100]
+        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xticks(ticks, [str(t) for t in ticks], fontsize="x-small")
     axis.invert_yaxis()
     figure.supxlabel(unit, fontsize="small")
     handles = [plt.Line2D([], [], color=c, marker="o", label=v) for v, c in colors.items()]
     figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=len(colors))
+    return figure
+
+
+PITCH_CLASSES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
+
+
+def feature_panels(panels: Mapping[str, np.ndarray], rate: float, start: float = 0.0) -> plt.Figure:
+    """(rows, frames) features under one another on one time axis: caption -> values, row 0 below.
+
+    Twelve or thirteen rows are pitch classes, and epsilon; ``rate`` is in frames a second, ``start`` in seconds.
+    """
+    heights = [1.0 if len(values) <= 13 else 1.4 for values in panels.values()]
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(WIDTH, 1.5 * sum(heights)), sharex=True, squeeze=False, height_ratios=heights
+    )
+    for axis, (caption, values) in zip(axes[:, 0], panels.items(), strict=True):
+        extent = (start, start + values.shape[1] / rate, -0.5, len(values) - 0.5)
+        axis.imshow(values, origin="lower", aspect="auto", cmap="gray_r", extent=extent, vmin=0, interpolation="none")
+        axis.set_title(caption, loc="left", fontsize="small")
+        if len(values) <= 13:
+            names = [*PITCH_CLASSES, "ε"][: len(values)]
+            axis.set_yticks(range(len(values)), names, fontsize="xx-small")
+    axes[-1, 0].set_xlabel("seconds")
+    return figure
+
+
+def weakly_aligned(notes: np.ndarray, audio: np.ndarray, sample_rate: int) -> plt.Figure:
+    """A theme, notes (n, 3) of start, duration in seconds and MIDI pitch, above the waveform of its occurrence.
+
+    Only the ends are tied to each other, by dashed lines: that is all the annotation there is.
+    """
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(WIDTH, 3.2))
+    for start, duration, pitch in notes:
+        top.plot([start, start + duration], [pitch, pitch], color="0.2", linewidth=3, solid_capstyle="butt")
+    top.set(xlim=(0, (notes[:, 0] + notes[:, 1]).max()), ylabel="MIDI pitch", title="the theme, notated time")
+    step = max(1, len(audio) // 4000)
+    peaks = np.abs(audio[: len(audio) // step * step]).reshape(-1, step).max(1)
+    seconds = np.arange(len(peaks)) * step / sample_rate
+    bottom.fill_between(seconds, -peaks, peaks, color="0.4", linewidth=0)
+    bottom.set(xlim=(0, seconds[-1]), xlabel="seconds", yticks=[], title="the recording")
+    for x in (0, 1):
+        figure.add_artist(
+            ConnectionPatch(
+                (x, 0),
+                (x, 1),
+                coordsA="axes fraction",
+                coordsB="axes fraction",
+                axesA=top,
+                axesB=bottom,
+                linestyle="--",
+                color="C3",
+            )
+        )
+    return figure
+
+
+def estimates(
+    table: pd.DataFrame, x: str, unit: str, hue: str | None = None, marked: float | None = None
+) -> plt.Figure:
+    """Estimates with intervals over ``x``, a line for each ``hue``; a vertical line at ``marked``."""
+    figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 3))
+    groups = table.groupby(hue, sort=False) if hue else [("", table)]
+    for k, (name, rows) in enumerate(groups):
+        made = rows.dropna(subset=["ours"])
+        errors = [made["ours"] - made["low"], made["high"] - made["ours"]]
+        axis.errorbar(made[x], made["ours"], yerr=errors, color=f"C{k}", marker="o", capsize=2, label=name)
+    if marked is not None:
+        axis.axvline(marked, color=PAPER, linestyle="--", linewidth=1)
+    axis.set(xlabel=x, ylabel=unit)
+    if hue:
+        axis.legend(fontsize="x-small")
     return figure

@@ -54,3 +54,42 @@ TRANSFER_TABLE_3: dict[tuple[str, str], dict[int, float]] = {
     ("audio", "scratch"): {50: 93.5, 75: 56.7, 100: 57.0, 250: 45.9, 500: 40.4, 1000: 37.5},
     ("audio", "transfer"): {50: 64.0, 75: 57.7, 100: 53.6, 250: 47.3, 500: 41.9, 1000: 38.4},
 }
+
+CTC_CHROMA = Paper(
+    "F. Zalkow, M. Müller",
+    "Using Weakly Aligned Score-Audio Pairs to Train Deep Chroma Models for Cross-Modal Music Retrieval",
+    "ISMIR 2020, pp. 184-191",
+)
+
+#: Trainable parameters of Table 2's network, counted on its released weights
+CTC_PARAMETERS = 72_970
+
+#: Table 1: number, mean and total duration in seconds
+CTC_TABLE_1 = {"themes": (2048, 9, 17_698), "recordings": (1114, 386, 430_107)}
+
+#: The columns of Tables 3 to 6
+CTC_MEASURES = ("top 1", "top 5", "top 10", "top 20", "top 50", "MRR")
+#: Table 3: by feature rate in Hz and method
+CTC_TABLE_3 = {
+    (10, "source-filter"): (0.754, 0.835, 0.861, 0.885, 0.913, 0.792),
+    (10, "salience"): (0.693, 0.788, 0.823, 0.853, 0.896, 0.739),
+    (25, "source-filter"): (0.820, 0.892, 0.910, 0.925, 0.952, 0.854),
+    (25, "salience"): (0.763, 0.844, 0.867, 0.895, 0.931, 0.802),
+}
+#: Table 4: by test fold (1 is Beethoven), 0 is all of them; queries of each fold
+CTC_TABLE_4 = {
+    1: (0.891, 0.946, 0.961, 0.971, 0.977, 0.918),
+    2: (0.823, 0.887, 0.917, 0.938, 0.954, 0.855),
+    3: (0.839, 0.911, 0.933, 0.944, 0.954, 0.872),
+    4: (0.903, 0.949, 0.952, 0.962, 0.976, 0.922),
+    5: (0.855, 0.919, 0.935, 0.949, 0.976, 0.885),
+    0: (0.865, 0.925, 0.941, 0.955, 0.968, 0.893),
+}
+CTC_QUERIES = {1: 559, 2: 373, 3: 372, 4: 372, 5: 372, 0: 2048}
+#: Tables 5 and 6: frame-wise cross-entropy, and the better rank of CTC and source-filter for each query
+CTC_TABLE_5 = {"ctc": CTC_TABLE_4[0], "cce": (0.814, 0.890, 0.907, 0.929, 0.951, 0.849)}
+CTC_TABLE_6 = {
+    "source-filter": CTC_TABLE_3[25, "source-filter"],
+    "ctc": CTC_TABLE_4[0],
+    "oracle": (0.904, 0.947, 0.958, 0.967, 0.983, 0.924),
+}

@@ -25,9 +25,9 @@ def row(coordinates: dict, paper: float | None, ours: Estimate | None, corpus: s
         measured = dict(zip(MEASURES[1:6], (None, None, None, 0, 0), strict=True))
     else:
         measured = {
-            "ours": round(ours.value, 2),
-            "low": round(ours.low, 2),
-            "high": round(ours.high, 2),
+            "ours": round(ours.value, 4),
+            "low": round(ours.low, 4),
+            "high": round(ours.high, 4),
             "n": ours.n,
             "seeds": ours.seeds,
         }
@@ -59,9 +59,9 @@ def readable(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
     return shown
 
 
-def pivot(table: pd.DataFrame, index: str | list[str], columns: str) -> pd.DataFrame:
+def pivot(table: pd.DataFrame, index: str | list[str], columns: str, digits: int = 1) -> pd.DataFrame:
     """The paper's own arrangement, each cell ``paper | ours``."""
-    shown = readable(table)
+    shown = readable(table, digits)
     text = [f"{p or '-'} | {o.split(' [')[0]}" for p, o in zip(shown["paper"], shown["ours [95 %]"], strict=True)]
     wide = table.assign(cell=text)
     order = list(dict.fromkeys(wide[columns]))

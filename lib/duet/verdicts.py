@@ -52,7 +52,8 @@ class Resampling:
         """
         top, bottom = self._by_group(np.asarray(numerators, float)), self._by_group(np.asarray(denominators, float))[0]
         rates = scale * top.sum(1) / bottom.sum()  # one a seed
-        draws = scale * (self.counts @ top.mean(0)) / (self.counts @ bottom)
+        with np.errstate(invalid="ignore"):  # a draw that misses the few items that count is no number
+            draws = scale * (self.counts @ top.mean(0)) / (self.counts @ bottom)
         if len(rates) > 1:
             # Another training: a bootstrap of three seeds has two thirds of their variance and no tails, Student's t
             # has both.  Arms are trained independently, so their draws are too: their own scores seed them.
@@ -63,7 +64,7 @@ class Resampling:
 
     def estimate(self, draws: np.ndarray, seeds: int = 1) -> Estimate:
         """The first entry, with the 2.5 and 97.5 percentiles of the others."""
-        low, high = np.percentile(draws[1:], [2.5, 97.5])
+        low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
         return Estimate(float(draws[0]), float(low), float(high), self.n, seeds)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import engraving, features, files, metrics, paths, semantic
+from ... import engraving, features, files, losses, metrics, paths, semantic
 from ...corpora import primus
 from ...decoding import greedy_ctc
 from ...errors import DuetError
@@ -152,17 +152,7 @@ def ctc_loss(model: CRNN, batch: Batch) -> Tensor:
     """
     pictures, widths, targets, lengths = batch
     logits = model(pictures.to(model.layer5.weight.device, torch.float32) / 255)
-    scores = logits.float().log_softmax(-1)
-    losses = torch.nn.functional.ctc_loss(
-        scores,
-        targets.to(scores.device),
-        model.steps(widths),
-        lengths,
-        blank=model.outputs - 1,
-        reduction="none",
-        zero_infinity=True,
-    )
-    return losses.mean()
+    return losses.ctc_loss(logits.transpose(0, 1), targets, model.steps(widths), lengths, model.outputs - 1)
 
 
 @torch.inference_mode()
