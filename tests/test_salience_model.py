@@ -7,6 +7,7 @@ import torch
 
 from duet import DuetError, training
 from duet.losses import frame_binary_cross_entropy
+from duet.models import salience as module
 from duet.models.salience import (
     PAPER,
     SHAPES,
@@ -208,3 +209,12 @@ def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(DuetError, match="melody2.h5: is not a readable Keras weights file"):
         convert_keras_weights(tmp_path / "melody2.h5", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_the_published_networks_chroma_of_a_tone_lies_at_its_pitch_at_25_frames_a_second(monkeypatch):
+    """With a network that answers with its input's first harmonic, an A is an A."""
+    monkeypatch.setattr(module, "salience_of", lambda model, hcqt: hcqt[:, 1].astype(np.float32) / 255)
+    tone = np.sin(2 * np.pi * 440 * np.arange(12 * 22050) / 22050).astype(np.float32)
+    chroma = module.published_chroma(None, tone)
+    assert chroma.shape == (12, 300) and np.linalg.norm(chroma, axis=0) == pytest.approx(np.ones(300), abs=1e-5)
+    assert (chroma[:, 5:-5].argmax(0) == 9).all()

@@ -36,3 +36,8 @@ def lists() -> Path:
     A copy of the scores with ``lists`` as a sibling folder is found through ``DUET_SCORES`` alone.
     """
     return Path(os.environ.get("DUET_LISTS") or scores().parent / "lists")
+
+
+def released() -> Path:
+    """Weights that others have published, put there by hand; ``DUET_RELEASED`` where they lie elsewhere."""
+    return Path(os.environ.get("DUET_RELEASED") or ROOT / "corpora" / "released")

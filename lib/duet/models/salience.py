@@ -13,13 +13,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import librosa
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import training
-from ..harmonic import HARMONICS, normalise_columns
+from ..features import DYNAMIC_RANGE, SAMPLE_RATE
+from ..harmonic import FMIN, HARMONICS, HOP, RATE, normalise_columns
 from .chroma import in_blocks, keras_layers, load_keras
 
 
@@ -120,6 +122,24 @@ def to_chroma(salience: np.ndarray, bins_per_semitone: int, lowest: int = 24) ->
     pitch = lowest + (np.arange(salience.shape[1]) + bins_per_semitone // 2) // bins_per_semitone
     pooling = np.eye(12, dtype=np.float32)[pitch % 12]
     return normalise_columns(salience.astype(np.float32) @ pooling).T
+
+
+def published_chroma(model: DeepSalience, audio: np.ndarray) -> np.ndarray:
+    """(12, frames) float32 chroma of unit length at 25 Hz by the published network, from ``audio`` at 22,050 Hz.
+
+    Its input has 60 bins an octave and 86.13 frames a second, dB below the recording's maximum, no column norm; it is
+    computed for the whole recording at once, some 190 kilobytes a second of audio.  Salience is summed to chroma and
+    the median taken of the frames in each 25th of a second.  A silent frame is uniform.
+    """
+    settings = dict(sr=SAMPLE_RATE, hop_length=HOP, n_bins=PAPER.bins, bins_per_octave=PAPER.bins // 6, tuning=0.0)
+    magnitude = [np.abs(librosa.cqt(audio, fmin=FMIN * h, **settings)).astype(np.float32) for h in HARMONICS]
+    decibel = librosa.amplitude_to_db(np.stack(magnitude), ref=np.max, top_db=DYNAMIC_RANGE)
+    hcqt = np.rint(255 * (decibel / DYNAMIC_RANGE + 1)).astype(np.uint8).transpose(2, 0, 1)
+    semitone = (np.arange(PAPER.bins) + 2) // 5
+    fine = salience_of(model, hcqt) @ np.eye(12, dtype=np.float32)[semitone % 12]
+    group = np.arange(len(fine)) * HOP * RATE // SAMPLE_RATE  # the frame of the result that each belongs to
+    edges = np.searchsorted(group, np.arange(group[-1] + 2))
+    return normalise_columns(np.stack([np.median(fine[a:b], 0) for a, b in zip(edges, edges[1:], strict=False)])).T
 
 
 def convert_keras_weights(h5_path: str | Path, safetensors_path: str | Path) -> None:
