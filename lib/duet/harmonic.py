@@ -88,7 +88,6 @@ def hcqt(audio: np.ndarray, exact: bool = False) -> np.ndarray:
         decibel = np.maximum(blocks[number], floor).mean(0) - floor
         codes = np.rint(decibel * (255 / (100 * DYNAMIC_RANGE))).astype(np.uint8)
         result[begin : begin + BLOCK] = codes.T[:, rows].reshape(-1, len(HARMONICS), BINS)
-        blocks[number] = None  # frees it
     return result
 
 
