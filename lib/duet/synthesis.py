@@ -21,17 +21,19 @@ from .errors import DuetError
 SAMPLE_RATE = 22_050  # Hz
 _FOLDERS = (Path("/usr/share/sounds/sf2"), Path("/usr/share/sounds/sf3"), Path("/usr/local/share/soundfonts"))
 #: name -> file, in order of preference for the piano of study 1; timgm6mb also comes inside pretty_midi
-SOUNDFONTS = {"fluidr3": "FluidR3_GM.sf2", "timgm6mb": "TimGM6mb.sf2"}
+SOUNDFONTS = {"fluidr3": "FluidR3_GM.sf2", "timgm6mb": "TimGM6mb.sf2", "musescore": "MuseScore_General_Lite.sf3"}
+_CHANNELS = [channel for channel in range(16) if channel != 9]  # the tenth is for drums
 
 
 @dataclass(frozen=True)
 class Played:
-    """One note to play: onset and duration in seconds, MIDI pitch, velocity 1 to 127."""
+    """One note to play: onset and duration in seconds, MIDI pitch, velocity 1 to 127, number of its part."""
 
     onset: float
     duration: float
     pitch: int
     velocity: int = 90
+    part: int = 0
 
 
 def soundfont(name: str) -> Path:
@@ -72,23 +74,40 @@ def engine() -> str:
 
 
 def synthesise(
-    notes: Sequence[Played], soundfont_name: str, program: int = 0, tail: float = 0.5, reverb: bool = False
+    notes: Sequence[Played],
+    soundfont_name: str,
+    program: int | Sequence[int] = 0,
+    tail: float = 0.5,
+    reverb: bool = False,
+    cents: float = 0.0,
 ) -> np.ndarray:
     """(samples,) float32 at 22,050 Hz, dry unless ``reverb``, ``tail`` seconds after the last note.
 
+    ``program`` is one General MIDI program for all notes, or one for each part, at most 15.  ``cents`` above 440 Hz is
+    everything tuned, at most 100 up or down.
+
     Each call uses a fresh synthesiser: a used one carries its state over, and the same notes then differ from
-    run to run by as much as the signal itself.  Raises DuetError for no notes or an uninstalled SoundFont.
+    run to run by as much as the signal itself.  Raises DuetError for no notes, an uninstalled SoundFont or a part
+    without a program.
     """
     if not notes:
         raise DuetError("there are no notes to play")
+    if not abs(cents) <= 100:
+        raise DuetError(f"cannot tune by {cents} cents", remedy="at most 100, and transpose the notes")
+    programs = [program] if isinstance(program, int) else list(program)
+    part = {n.part: 0 if isinstance(program, int) else n.part for n in notes}
+    if not 0 <= min(part.values()) <= max(part.values()) < len(programs) <= len(_CHANNELS):
+        raise DuetError(f"{max(part) + 1} parts cannot be played with {len(programs)} programs", remedy="one a part")
+    channel = {number: _CHANNELS[index] for number, index in part.items()}
     # ends come before onsets of the same sample: rounding must not let a note's end fall upon its repetition
     events = sorted(
-        [(n.onset, 1, n.pitch, n.velocity) for n in notes] + [(n.onset + n.duration, 0, n.pitch, 0) for n in notes],
+        [(n.onset, 1, n.pitch, n.velocity, channel[n.part]) for n in notes]
+        + [(n.onset + n.duration, 0, n.pitch, 0, channel[n.part]) for n in notes],
         key=lambda event: (round(event[0] * SAMPLE_RATE), *event[1:]),
     )
     end = events[-1][0] + tail
     play = _fluidsynth if engine() == "fluidsynth" else _tinysoundfont
-    audio = play(events, end, soundfont(soundfont_name), program, reverb)
+    audio = play(events, end, soundfont(soundfont_name), dict(zip(_CHANNELS, programs, strict=False)), reverb, cents)
     peak = np.abs(audio).max()
     if not peak > 1e-4:  # FluidSynth's silence is a dither of one bit in sixteen
         raise DuetError("the synthesiser was silent", path=soundfont(soundfont_name), remedy="reinstall the SoundFont")
@@ -110,7 +129,7 @@ def _seed_dither() -> None:
     ctypes.CDLL(None).srand(1)
 
 
-def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
+def _fluidsynth(events, end: float, path: Path, programs: dict, reverb: bool, cents: float) -> np.ndarray:
     import fluidsynth  # here, because importing it fails where FluidSynth is not installed
 
     _seed_dither()
@@ -122,30 +141,38 @@ def _fluidsynth(events, end: float, path: Path, program: int, reverb: bool) -> n
         synth.setting("synth.reverb.active", int(reverb))
         synth.setting("synth.chorus.active", int(reverb))
         loaded = synth.sfload(str(path))
-        if loaded < 0 or synth.program_select(0, loaded, 0, program) < 0:
-            raise _unplayable(path, program)
+        for channel, program in programs.items():
+            if loaded < 0 or synth.program_select(channel, loaded, 0, program) < 0:
+                raise _unplayable(path, program)
+            if cents:
+                synth.pitch_bend(channel, round(cents * 8192 / 200))  # the wheel's whole way is two semitones
         blocks, position = [], 0
-        for time, on, pitch, velocity in events:
+        for time, on, pitch, velocity, channel in events:
             samples = max(0, round(time * SAMPLE_RATE) - position)
             if samples:
                 blocks.append(synth.get_samples(samples))
                 position += samples
             if on:
-                synth.noteon(0, pitch, velocity)
+                synth.noteon(channel, pitch, velocity)
             else:
-                synth.noteoff(0, pitch)
+                synth.noteoff(channel, pitch)
         blocks.append(synth.get_samples(max(1, round(end * SAMPLE_RATE) - position)))
     finally:
         synth.delete()
     return np.concatenate(blocks).reshape(-1, 2).astype(np.float32).mean(1) / 32768
 
 
-def _tinysoundfont(events, end: float, path: Path, program: int, reverb: bool) -> np.ndarray:
+def _tinysoundfont(events, end: float, path: Path, programs: dict, reverb: bool, cents: float) -> np.ndarray:
     import tinysoundfont
 
     synth = tinysoundfont.Synth(gain=-6, samplerate=SAMPLE_RATE)
+    program = next(iter(programs.values()))
     try:
-        synth.program_select(0, synth.sfload(str(path)), 0, program)
+        loaded = synth.sfload(str(path))
+        for channel, program in programs.items():
+            synth.program_select(channel, loaded, 0, program)
+            if cents:
+                synth.set_tuning(channel, cents / 100)
     except RuntimeError:
         raise _unplayable(path, program) from None
     blocks, position = [], 0
@@ -153,14 +180,14 @@ def _tinysoundfont(events, end: float, path: Path, program: int, reverb: bool) -
     def render(samples: int) -> None:
         blocks.append(np.frombuffer(bytes(synth.generate(samples)), np.float32).copy())
 
-    for time, on, pitch, velocity in events:
+    for time, on, pitch, velocity, channel in events:
         samples = max(0, round(time * SAMPLE_RATE) - position)
         if samples:
             render(samples)
             position += samples
         if on:
-            synth.noteon(0, pitch, velocity)
+            synth.noteon(channel, pitch, velocity)
         else:
-            synth.noteoff(0, pitch)
+            synth.noteoff(channel, pitch)
     render(max(1, round(end * SAMPLE_RATE) - position))
     return np.concatenate(blocks).reshape(-1, 2).mean(1)
