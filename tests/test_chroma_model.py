@@ -285,3 +285,15 @@ def test_damaged_weights_end_in_one_line(tmp_path, damage):
         convert_keras_weights(path, tmp_path / "out.safetensors")
     assert "weights.h5" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_quick_start_is_the_same_network_with_epsilon_ahead():
+    slow, quick = ChromaNet(3), ChromaNet(3, quick=True)
+    assert sum(p.numel() for p in quick.parameters()) == sum(p.numel() for p in slow.parameters())
+    assert (slow.gain, quick.gain) == (1.0, 216**0.5) and slow.epsilon.bias.item() == 0
+    columns = normalise_columns(torch.rand(2, 30, 6, 216))
+    with torch.inference_mode():
+        assert slow(columns).argmax(-1).eq(12).float().mean() == 0  # labels lead, and nothing is ever silent
+        assert quick(columns).argmax(-1).eq(12).float().mean() > 0.5
+        quick.load_state_dict(slow.state_dict())
+        assert torch.allclose(quick(columns), slow(columns * 216**0.5), atol=1e-4)

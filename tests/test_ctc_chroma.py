@@ -222,7 +222,7 @@ def test_the_paper_preset_is_the_papers_protocol():
     t = paper.training
     assert (t.batch, t.learning_rate, t.schedule, t.patience + 1, t.halvings + 1) == (8, 1e-3, "plateau", 5, 10)
     assert (t.updates // t.epochs, t.precision, t.clip) == (163, "fp32", 0.0)
-    assert (paper.network, paper.folds, paper.source_filter) == ("full", (1, 2, 3, 4, 5), "paper")
+    assert (paper.network, paper.folds, paper.source_filter) == ("paper", (1, 2, 3, 4, 5), "paper")
     assert paper.published_salience
     with pytest.raises(DuetError, match=r"the preset paper reads the paper's own data \(give corpus="):
         study.prepare("paper")

@@ -13,8 +13,9 @@ import pytest
 import soundfile
 
 from duet import DuetError, files, synthesis
-from duet.corpora import mtd
-from duet.corpora.mtd import COLUMNS, Mtd, Source, composer_folds, composer_id
+from duet.corpora import themes
+from duet.corpora.mtd import COLUMNS, Mtd, composer_folds
+from duet.corpora.themes import Source, composer_id
 from duet.scores import Note
 
 RATE = 22_050
@@ -323,7 +324,7 @@ SOURCES = [Source(BACH / "bwv248.17.mxl", "Bach"), Source(BACH / "bwv263.mxl", "
 
 
 def build(root, sources=SOURCES, recordings=2):
-    mtd.build(root, [(recordings, sources)], themes=8, longest=28.0, soundfonts=("timgm6mb",), workers=1)
+    themes.build(root, [(recordings, sources)], themes=8, longest=28.0, soundfonts=("timgm6mb",), workers=1)
     return Mtd(root)
 
 
@@ -398,8 +399,8 @@ def test_a_killed_build_goes_on(built, tmp_path, monkeypatch):
     (root / "data_RECORDING" / "0002.flac").unlink()  # it is written last
     (root / "03_MTD-medium.csv").unlink()
     lost = next((root / "data_META").glob("*"))
-    rendered, render = [], mtd._render
-    monkeypatch.setattr(mtd, "_render", lambda plan, fonts: rendered.append(plan.key) or render(plan, fonts))
+    rendered, render = [], themes._render
+    monkeypatch.setattr(themes, "_render", lambda plan, fonts: rendered.append(plan.key) or render(plan, fonts))
     build(root)
     assert rendered == ["bach/bwv263.mxl/0"] or rendered == ["bach/bwv248.17.mxl/0"]
     assert contents(root) == contents(built.root) and lost.exists()
@@ -407,7 +408,7 @@ def test_a_killed_build_goes_on(built, tmp_path, monkeypatch):
 
 def test_one_piece_is_one_recording(tmp_path, monkeypatch):
     """The same music in two files would be two relevant documents for one query."""
-    monkeypatch.setattr(mtd, "_render", unheard)
+    monkeypatch.setattr(themes, "_render", unheard)
     copy = shutil.copy(SOURCES[0].path, tmp_path / "again.mxl")
     corpus = build(tmp_path / "corpus", [SOURCES[0], Source(copy, "Copyist"), SOURCES[1]], recordings=3)
     assert len(corpus.documents()) == 2
@@ -418,20 +419,20 @@ def test_one_piece_is_one_recording(tmp_path, monkeypatch):
 def plan(key, *tunes, lines=()):
     """A plan with a melody per tune; ``lines``: what else sounds in it."""
     candidates = [
-        mtd._Candidate("melody", 0, tuple(Note(q, 1, p, 0, 1) for q, p in enumerate(tune)), n, n + 9)
+        themes._Candidate("melody", 0, tuple(Note(q, 1, p, 0, 1) for q, p in enumerate(tune)), n, n + 9)
         for n, tune in enumerate(tunes)
     ]
     text = b"\xff".join([*(c.intervals for c in candidates), *lines])
-    return mtd._Plan(key, key, key, key, "song", 1, *[None] * 7, tuple(candidates), text)
+    return themes._Plan(key, key, key, key, "song", 1, *[None] * 7, tuple(candidates), text)
 
 
 def test_a_theme_is_in_one_recording_alone():
     """Neither in any key, nor with repeated notes, nor inside a longer line of another recording."""
     first, second, third = (60, 62, 64, 67, 65), (60, 67, 60, 68, 61), (60, 61, 69, 66, 61)
-    elsewhere = mtd._intervals(Note(q, 1, p, 0, 1) for q, p in enumerate((50, 51, 53, 53, 55, 58, 56, 50)))
-    assert mtd._intervals(Note(q, 1, p, 0, 1) for q, p in enumerate(first)) in elsewhere
+    elsewhere = themes._intervals(Note(q, 1, p, 0, 1) for q, p in enumerate((50, 51, 53, 53, 55, 58, 56, 50)))
+    assert themes._intervals(Note(q, 1, p, 0, 1) for q, p in enumerate(first)) in elsewhere
     plans = [plan("a", first, second), plan("b", third, lines=[elsewhere]), plan("c", first)]
-    chosen = mtd._choose([(3, plans)], themes=9)
+    chosen = themes._choose([(3, plans)], themes=9)
     assert {p.key: [tuple(n.pitch for n in c.notes) for c in p.candidates] for p in chosen} == {
         "a": [second],
         "b": [third],
@@ -442,7 +443,7 @@ def test_editions_of_one_piece_are_one():
     music = np.random.default_rng(0).integers(1, 12, 300, dtype=np.uint8).tobytes()
     plans = [plan("a", lines=[music[:200]]), plan("half of a", lines=[music[100:200] + music[200:]]),
              plan("a tenth of a", lines=[music[180:200] + music[:0:-1][:150]])]  # fmt: skip
-    kept = mtd._without_duplicates([plans[:2], plans[2:]])
+    kept = themes._without_duplicates([plans[:2], plans[2:]])
     assert [[p.key for p in group] for group in kept] == [["a"], ["a tenth of a"]]
 
 
@@ -454,21 +455,21 @@ def test_no_theme_at_all(tmp_path):
 
 
 def test_the_open_corpus(workspace, monkeypatch):
-    few = mtd._registry_sources()
+    few = themes._registry_sources()
     assert len({s.composer for s in few}) >= 10 and len(few) > 1000
-    monkeypatch.setattr(mtd, "_registry_sources", lambda: SOURCES)
+    monkeypatch.setattr(themes, "_registry_sources", lambda: SOURCES)
     monkeypatch.setattr(synthesis, "available_soundfont", lambda: "timgm6mb")
-    monkeypatch.setattr(mtd, "_render", unheard)
-    corpus = mtd.OpenCorpus("registry", 2, 6, 28.0).build(workers=1)
+    monkeypatch.setattr(themes, "_render", unheard)
+    corpus = themes.OpenCorpus("registry", 2, 6, 28.0).build(workers=1)
     described = files.read_json(corpus.root / "corpus.json")
     assert corpus.description["stand_in"] and corpus.fingerprint == described["fingerprint"]
-    monkeypatch.setattr(mtd, "build", lambda *_, **__: pytest.fail("it is there"))
-    assert mtd.OpenCorpus("registry", 2, 6, 28.0).build(workers=1).root == corpus.root
+    monkeypatch.setattr(themes, "build", lambda *_, **__: pytest.fail("it is there"))
+    assert themes.OpenCorpus("registry", 2, 6, 28.0).build(workers=1).root == corpus.root
     with pytest.raises(DuetError, match="unknown collection 'discs'"):
-        mtd.OpenCorpus("discs", 2, 6).build()
+        themes.OpenCorpus("discs", 2, 6).build()
 
 
 def test_open_scores_that_are_not_there(workspace, monkeypatch):
     monkeypatch.setenv("DUET_SCORES", str(workspace / "none"))
     with pytest.raises(DuetError, match="make corpora"):
-        mtd.OpenCorpus("open", 2, 6).build()
+        themes.OpenCorpus("open", 2, 6).build()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...corpora import mtd
+from ...corpora import themes
 from ...runs import Run
 from ...training import Training
 
@@ -24,7 +24,7 @@ SHIFTS = (-3, -2, -1, 0, 1, 2, 3)  # semitones, drawn for training excerpts
 class Preset:
     """Everything that differs between a first look and the paper's protocol."""
 
-    corpus: mtd.OpenCorpus | None  # None: only the paper's own data, given by path
+    corpus: themes.OpenCorpus | None  # None: only the paper's own data, given by path
     training: Training
     network: str = "strided"  # strided, full or paper: experiment.NETWORKS
     folds: tuple[int, ...] = (1, 2, 3, 4, 5)  # test folds that are trained for
@@ -39,19 +39,19 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(
-        mtd.OpenCorpus("registry", recordings=7, themes=22, longest=28.0),
+        themes.OpenCorpus("registry", recordings=7, themes=22, longest=28.0),
         Training(30, epochs=2, batch=8, learning_rate=3e-3, schedule="one_cycle", clip=5.0),
         folds=(1,),
         controls=False,
     ),
     "laptop": Preset(
-        mtd.OpenCorpus("registry", recordings=50, themes=180, longest=40.0),
+        themes.OpenCorpus("registry", recordings=50, themes=180, longest=40.0),
         Training(640, epochs=8, batch=8, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
         folds=(1,),
         controls=False,
     ),
     "overnight": Preset(
-        mtd.OpenCorpus("open", recordings=420, themes=1260),
+        themes.OpenCorpus("open", recordings=420, themes=1260),
         Training(1600, epochs=10, batch=8, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
         seeds=(0, 1),
         full=Training(1600, epochs=10, batch=8, learning_rate=3e-3, schedule="one_cycle", clip=5.0, precision="bf16"),
