@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,15 @@ class Results(results.Results):
         return len(self._by_seed("ctc" if arm == "oracle" else arm, fold))
 
     def estimate(self, arm: str, measure: str, of: str = "25", fold: int = 0, subset: str = "") -> Estimate | None:
+        """An arm's score with its interval; ``n`` counts the recordings that the queries belong to."""
         draws = self.draws(arm, measure, of, fold, subset)
-        return None if draws is None else self.resampling.estimate(draws, self.seeds(arm, fold))
+        if draws is None:
+            return None
+        asked = [t for t, tested in zip(self.data.themes, self.tested, strict=True) if tested]
+        asked = [t for t in asked if fold in (0, self.data.fold_of[t])]
+        asked = [t for t in asked if not subset or self.subsets[subset][self.place[t]]]
+        recordings = len({self.data.relevant[t] for t in asked})
+        return replace(self.resampling.estimate(draws, self.seeds(arm, fold)), n=recordings)
 
     def ranks(self, arm: str, of: str = "25", fold: int = 0) -> np.ndarray | None:
         """(seeds, themes) ranks, NaN where a query was not tested; None where no seed is complete.
