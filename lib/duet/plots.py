@@ -54,11 +54,18 @@ def pictures(pairs: Mapping[str, np.ndarray], invert: bool = True) -> plt.Figure
 
 
 def learning_curves(
-    curves: pd.DataFrame, unit: str, floor: float | None = None, seen: str = "thousand pictures seen"
+    curves: pd.DataFrame,
+    unit: str,
+    floor: float | None = None,
+    seen: str = "thousand pictures seen",
+    shared: bool = True,
 ) -> plt.Figure:
-    """``curves`` has columns run, panel, samples, validation; a dashed line marks what needs no learning."""
+    """``curves`` has columns run, panel, samples, validation; a dashed line marks what needs no learning.
+
+    Panels have one axis, from 0, where they are ``shared``, else each its own.
+    """
     panels = list(dict.fromkeys(curves["panel"])) or ["not run"]
-    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(WIDTH, 3), sharey=shared, squeeze=False)
     for axis, panel in zip(axes[0], panels, strict=True):
         for name, run in curves[curves["panel"] == panel].groupby("run", sort=False):
             axis.plot(run["samples"] / 1000, run["validation"], label=name, marker=".", linewidth=1.2)
@@ -73,7 +80,7 @@ def learning_curves(
                 fontsize="x-small",
                 color=PAPER,
             )
-        axis.set(title=panel, xlabel=seen, ylim=(0, None))
+        axis.set(title=panel, xlabel=seen, ylim=(0, None) if shared else None)
         if len(curves):
             axis.legend(fontsize="x-small")
     axes[0, 0].set_ylabel(unit)
