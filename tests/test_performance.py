@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,9 +121,44 @@ def test_one_key_does_not_sound_twice():
     assert [(n.onset, n.duration, n.part) for n in played] == [(0, 2, 0), (0, 4, 1), (2, 1, 0)]
 
 
+def test_a_theme_is_brought_out():
+    notes = [Note(float(q), 1.0, 60 + q % 5, q % 2, 1) for q in range(64)]
+    theme = {(n.onset, n.pitch, n.staff) for n in notes[16:48:2]}
+    plain = perform(notes, nominal_map(0, 64, [(0, 90)]), BARS, STRICT, rng())
+    voiced = perform(notes, nominal_map(0, 64, [(0, 90)]), BARS, STRICT, rng(), theme)
+    gains = [b.velocity - a.velocity for a, b in zip(plain, voiced, strict=True)]
+    assert [g > 0 for g in gains] == [(n.onset, n.pitch, n.staff) in theme for n in notes]
+    assert max(gains) == 16
+
+
 def test_nothing_to_perform():
     with pytest.raises(DuetError, match="no notes"):
         perform([], SECOND, BARS, STRICT, rng())
+
+
+# -- the piano's pedal and dynamics ------------------------------------------------------------------------------------
+
+
+def test_the_pedal_holds_what_is_let_go():
+    """By hand: let go before, within and after the pedal; struck again while it is held; in the other hand, too."""
+    played = [
+        Played(0.0, 0.5, 48),
+        Played(0.0, 1.5, 52),
+        Played(0.5, 3.0, 55),
+        Played(1.0, 0.2, 60, 90, 0),
+        Played(1.6, 0.2, 60, 70, 1),
+        Played(2.1, 0.1, 62),
+    ]
+    heard = performance.pedal(played, [(1.0, 2.0), (2.15, 2.5)])
+    ends = [(n.pitch, n.onset, pytest.approx(n.onset + n.duration)) for n in heard]
+    assert ends == [(48, 0, 0.5), (52, 0, 2.0), (55, 0.5, 3.5), (60, 1.0, 1.6), (60, 1.6, 2.0), (62, 2.1, 2.5)]
+    assert {n.part for n in heard} == {0} and [n.velocity for n in heard if n.pitch == 60] == [90, 70]
+
+
+def test_loud_and_soft_pieces():
+    played = [Played(i, 1, 60, v) for i, v in enumerate((60, 70, 80))]
+    assert [n.velocity for n in performance.rescaled(played, 50, 2.0)] == [30, 50, 70]
+    assert [n.velocity for n in performance.rescaled(played, 100, 9.0)] == [12, 100, 124]
 
 
 # -- the recording -----------------------------------------------------------------------------------------------------
@@ -151,6 +187,67 @@ def test_noise_is_pink_and_as_loud_as_asked():
     octaves = [power[(frequency >= f) & (frequency < 2 * f)].sum() for f in (100, 200, 400, 800, 1600, 3200)]
     assert max(octaves) / min(octaves) < 1.3  # equal power per octave
     assert np.array_equal(pink_noise(tone, 20, rng()) - tone, noise)
+
+
+# -- microphones -------------------------------------------------------------------------------------------------------
+
+PLAIN = performance.Acoustics(rt60=0.5, wet=0.0, reflections=0, tilt=0.0, low_cut=1.0, resonances=(), snr=200.0,
+                              colour=1.0, peak=-6.0)  # fmt: skip
+
+
+def click(rate=16_000, seconds=4):
+    sound = np.zeros(seconds * rate, np.float32)
+    sound[rate] = 1
+    return sound
+
+
+def test_what_sounds_is_heard_at_once():
+    """However a recording is made, the direct sound comes first, and where it was."""
+    for seed in range(12):
+        acoustics = replace(performance.Acoustics.draw(rng(seed)), snr=90.0)
+        heard = performance.heard(click(), 16_000, acoustics, rng(seed))
+        assert np.abs(heard[: 16_000 - 1]).max() < 1e-3 * np.abs(heard).max()
+        assert np.abs(heard[16_000:][:32]).max() == np.abs(heard).max()
+        assert 20 * np.log10(np.abs(heard).max()) == pytest.approx(acoustics.peak, abs=0.01)
+        assert np.array_equal(performance.heard(click(), 16_000, acoustics, rng(seed)), heard)
+
+
+def test_tilt_and_resonances_are_heard():
+    acoustics = replace(PLAIN, tilt=-3.0, resonances=((2000.0, 12.0, 0.15),), low_cut=60.0)
+    gains = []
+    for seed in range(20):  # ripples differ
+        response = performance.heard(click(), 16_000, acoustics, rng(seed))
+        spectrum = 20 * np.log10(np.abs(np.fft.rfft(response[16_000:24_000])))
+        gains.append([spectrum[round(f / 2)] for f in (20, 250, 500, 1000, 2000, 4000)])
+    low, quarter, half, one, two, four = np.mean(gains, axis=0)
+    assert quarter - half == pytest.approx(3, abs=1) and one - four == pytest.approx(6, abs=1)
+    assert two - one == pytest.approx(9, abs=1)
+    assert low < quarter
+
+
+def test_rooms_and_noise_of_recordings():
+    far = replace(PLAIN, rt60=1.5, wet=1.0)
+    heard = performance.heard(click(), 16_000, far, rng())
+    dry = performance.heard(click(), 16_000, PLAIN, rng())
+    tail = heard[16_000 + 2048 :]
+    assert np.abs(dry[16_000 + 2048 :]).max() < 1e-4
+    energy = np.cumsum(np.square(tail[::-1], dtype=float))[::-1]
+    level = 10 * np.log10(energy / energy[0])
+    at = [int(np.argmax(level < -d)) / 16_000 for d in (5, 25)]
+    assert 3 * (at[1] - at[0]) == pytest.approx(1.5, rel=0.2)
+    tone = np.sin(np.arange(8 * 16_000) * 0.3).astype(np.float32)
+    noisy = performance.heard(tone, 16_000, replace(PLAIN, snr=20.0), rng())
+    clean = performance.heard(tone, 16_000, PLAIN, rng())
+    noise = noisy / np.dot(noisy, clean) * np.dot(clean, clean) - clean
+    assert 10 * np.log10(np.mean(clean**2) / np.mean(noise**2)) == pytest.approx(20, abs=0.2)
+
+
+def test_recordings_differ():
+    drawn = [performance.Acoustics.draw(rng(s)) for s in range(300)]
+    assert min(a.wet for a in drawn) < 0.15 and max(a.wet for a in drawn) > 1.3
+    assert min(a.rt60 for a in drawn) < 0.3 and max(a.rt60 for a in drawn) > 2.5
+    assert 0.1 < np.mean([a.snr < 30 for a in drawn]) < 0.3 and all(10 <= a.snr <= 60 for a in drawn)
+    assert performance.Acoustics.draw(rng(3)) == performance.Acoustics.draw(rng(3))
 
 
 # -- instruments -------------------------------------------------------------------------------------------------------

@@ -58,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     report = command(_report, "collect what a preset's studies found: verdicts.csv and index.html", study=False)
     report.add_argument("--preset", default="smoke", help="smoke (default), laptop, overnight or paper")
     report.add_argument("--corpus", default="", help="folder of your own corpus (default: the open one)")
+    transcribe = command(_transcribe, "write the notes of a recording to a MIDI file", study=False)
+    transcribe.add_argument("audio", help="a recording of any format, rate and length")
+    transcribe.add_argument("-o", "--output", default="", help="the MIDI file (default: the recording's name, .mid)")
+    transcribe.add_argument("--picture", default="", help="also a picture of the piano roll, PNG")
+    transcribe.add_argument("--weights", default="", help="weights of your own (default: those that come along)")
+    transcribe.add_argument("--quiet", action="store_true", help="show no progress")
     corpora = command(_corpora, "fetch the open scores and lists, verified, at pinned versions", study=False)
     corpora.add_argument("keys", nargs="*", metavar="KEY", help="which (default: all)")
     return parser
@@ -107,11 +113,43 @@ def _report(arguments) -> None:
     print(report.write(arguments.preset, arguments.corpus))
 
 
-def _corpora(arguments) -> None:
-    from .corpora import openscores
+def _transcribe(arguments) -> None:
+    from pathlib import Path
 
-    openscores.fetch(arguments.keys or None)
-    print(f"open scores are whole: {paths.scores()}, lists: {paths.lists()}")
+    from .studies.synthetic_pretraining import transcriber
+
+    audio = Path(arguments.audio)
+    output = Path(arguments.output) if arguments.output else audio.with_suffix(".mid")
+    if output.exists() and not arguments.output:
+        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    model = transcriber.Model.load(Path(arguments.weights) if arguments.weights else transcriber.published_weights())
+    heard = transcriber.transcribe(audio, model, progress=not arguments.quiet)
+    if not len(heard.notes):
+        raise DuetError("no note was heard", path=audio, remedy="check that it is music, and not too soft")
+    transcriber.write_midi(heard.notes, output)
+    if arguments.picture:
+        from . import plots
+
+        roll = {audio.name: transcriber.roll_picture(heard.notes, heard.seconds)}
+        plots.save(plots.feature_panels(roll, 1 / transcriber.FRAME), Path(arguments.picture))
+    print(f"{output}: {len(heard.notes)} notes in {heard.seconds:.1f} s")
+
+
+def _corpora(arguments) -> None:
+    from .corpora import openscores, samples
+
+    scores = [key for key in arguments.keys if key != "samples"]
+    if scores or not arguments.keys:
+        openscores.fetch(scores or None)
+        print(f"open scores are whole: {paths.scores()}, lists: {paths.lists()}")
+    if "samples" in arguments.keys or not arguments.keys:
+        try:
+            samples.fetch()
+            print(f"samples of real instruments: {paths.samples()}")
+        except DuetError as error:
+            if arguments.keys:
+                raise
+            print(f"duet: {error}; without them SoundFonts play the stand-ins of study 4", file=sys.stderr)
 
 
 def _folder(corpus: str) -> str:

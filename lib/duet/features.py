@@ -9,7 +9,7 @@ Source: Alfaro-Contreras et al., SMC 2022, Section 3.1, and its code (fact sheet
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,29 @@ def picture(corpus: Primus, kind: Picture, identity: str) -> np.ndarray:
     if kind.modality == "image":
         return image_picture(read_image(corpus.image_path(identity, kind.distorted)), kind.height)
     return audio_picture(read_audio(corpus.audio_path(identity)), kind.height, kind.bins)
+
+
+def store(
+    folder: Path, names: Sequence[str], make: Callable[[str], np.ndarray], label: str, show: bool
+) -> dict[str, str]:
+    """Write ``<name>.npy`` for every name that has none; why some could not be made, by name.
+
+    ``make`` raises DuetError where a file is damaged; what was made is there whole.
+    """
+    missing = [name for name in names if not (folder / f"{name}.npy").exists()]
+    reasons = in_parallel(partial(_store_one, folder, make), missing, label, show=show) if missing else ()
+    return {name: reason for name, reason in zip(missing, reasons, strict=True) if reason}
+
+
+def _store_one(folder: Path, make: Callable[[str], np.ndarray], name: str) -> str:
+    """Why it could not be made; nothing where it was."""
+    try:
+        values = make(name)
+    except DuetError as error:
+        return str(error)
+    with files.atomic(folder / f"{name}.npy") as path:
+        np.save(path, values)
+    return ""
 
 
 class PictureSet:

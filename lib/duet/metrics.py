@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import mir_eval
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
@@ -73,3 +74,42 @@ def top(ranks: Sequence[int], k: int) -> np.ndarray:
 def reciprocal(ranks: Sequence[int]) -> np.ndarray:
     """(Q,) 1 / rank: their mean is the mean reciprocal rank."""
     return 1 / np.asarray(ranks, float)
+
+
+# -- transcription -----------------------------------------------------------------------------------------------------
+
+
+def matched_notes(reference: np.ndarray, estimate: np.ndarray, offsets: bool = False) -> int:
+    """How many notes of two (n, >=3) arrays (onset s, offset s, MIDI pitch) match one to one, by mir_eval's rule.
+
+    Onsets within 50 ms of the same whole pitch; with ``offsets`` also offsets within 20 % of the reference's duration
+    or 50 ms.  Pitch by pitch: the same matching as that of all notes at once, since a match never crosses pitches.
+    """
+    matched = 0
+    for pitch in np.intersect1d(reference[:, 2], estimate[:, 2]):
+        both = [notes[notes[:, 2] == pitch][:, :2] for notes in (reference, estimate)]
+        hertz = [np.full(len(notes), 440 * 2 ** ((pitch - 69) / 12)) for notes in both]
+        ratio = 0.2 if offsets else None
+        matched += len(mir_eval.transcription.match_notes(both[0], hertz[0], both[1], hertz[1], offset_ratio=ratio))
+    return matched
+
+
+def precision_recall_f1(matched: float, references: float, estimates: float) -> tuple[float, float, float]:
+    """Each in [0, 1]; 0 where there is nothing to divide by."""
+    precision = matched / estimates if estimates else 0.0
+    recall = matched / references if references else 0.0
+    return precision, recall, 2 * matched / (references + estimates) if references + estimates else 0.0
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under precision over recall of scores in [0, 1], in steps of one thousandth: no threshold is chosen.
+
+    ``labels`` binary, any shape; 0 where nothing is labelled.
+    """
+    steps = np.round(np.clip(scores, 0, 1) * 1000).astype(int).ravel()
+    labelled = np.bincount(steps, labels.ravel(), 1001)[::-1].cumsum()
+    answered = np.bincount(steps, minlength=1001)[::-1].cumsum()
+    if not labelled[-1]:
+        return 0.0
+    precision = labelled / np.maximum(answered, 1)
+    return float((np.diff(labelled, prepend=0) * precision).sum() / labelled[-1])

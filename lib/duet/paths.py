@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .errors import DuetError
+
 ROOT = Path(os.environ.get("DUET_HOME") or Path(__file__).resolve().parents[2])
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -36,6 +38,26 @@ def lists() -> Path:
     A copy of the scores with ``lists`` as a sibling folder is found through ``DUET_SCORES`` alone.
     """
     return Path(os.environ.get("DUET_LISTS") or scores().parent / "lists")
+
+
+def samples() -> Path:
+    """Real instruments' samples: ``DUET_SAMPLES`` where somebody has a copy, else where ``make corpora`` puts them."""
+    return Path(os.environ.get("DUET_SAMPLES") or ROOT / "corpora" / "samples")
+
+
+def real(name: str, folder: str = "") -> Path | None:
+    """The user's copy of a data set that is not open: in ``folder``, else where ``DUET_<NAME>`` says; None without.
+
+    Raises DuetError where the variable names no folder.
+    """
+    variable = f"DUET_{name.upper()}"
+    if folder:
+        return Path(folder) / name if (Path(folder) / name).is_dir() else None
+    if not os.environ.get(variable):
+        return None
+    if not Path(os.environ[variable]).is_dir():
+        raise DuetError(f"{variable} names no folder", path=os.environ[variable], remedy=f"unset it, or name {name}")
+    return Path(os.environ[variable])
 
 
 def released() -> Path:

@@ -93,3 +93,45 @@ CTC_TABLE_6 = {
     "ctc": CTC_TABLE_4[0],
     "oracle": (0.904, 0.947, 0.958, 0.967, 0.983, 0.924),
 }
+
+# -- study 4 -----------------------------------------------------------------------------------------------------------
+
+SYNTHETIC_PRETRAINING = (
+    "M. Les, M. Wozniak",
+    "Transfer of knowledge among instruments in automatic music transcription",
+    "arXiv preprint, 2023",
+)
+
+#: Trainable parameters of the network, counted on the released code
+TRANSCRIBER_PARAMETERS = 1_350_145
+
+#: Tables 1 (frame), 2 (note) and 3 (note with offset): precision, recall, F1 by what was trained on and tested on
+TRANSCRIPTION_TABLES = {
+    "frame": {
+        "maps": {"maps": (0.745, 0.697, 0.718), "guitar": (0.714, 0.712, 0.703)},
+        "guitar": {"maps": (0.535, 0.375, 0.434), "guitar": (0.900, 0.832, 0.863)},
+        "si": {"maps": (0.673, 0.362, 0.439), "guitar": (0.732, 0.394, 0.489)},
+        "si-to-maps": {"maps": (0.810, 0.656, 0.722), "guitar": (0.781, 0.644, 0.692)},
+        "si-to-guitar": {"maps": (0.533, 0.412, 0.460), "guitar": (0.876, 0.873, 0.873)},
+        "guitar-to-maps": {"maps": (0.765, 0.656, 0.704), "guitar": (0.710, 0.698, 0.692)},
+        "maps-to-guitar": {"maps": (0.528, 0.424, 0.466), "guitar": (0.860, 0.884, 0.870)},
+    },
+    "note": {
+        "maps": {"maps": (0.630, 0.663, 0.642), "guitar": (0.615, 0.708, 0.646)},
+        "guitar": {"maps": (0.232, 0.234, 0.229), "guitar": (0.795, 0.733, 0.754)},
+        "si": {"maps": (0.494, 0.414, 0.423), "guitar": (0.589, 0.534, 0.537)},
+        "si-to-maps": {"maps": (0.655, 0.690, 0.669), "guitar": (0.678, 0.754, 0.701)},
+        "si-to-guitar": {"maps": (0.215, 0.250, 0.227), "guitar": (0.751, 0.747, 0.740)},
+        "guitar-to-maps": {"maps": (0.624, 0.682, 0.648), "guitar": (0.588, 0.741, 0.642)},
+        "maps-to-guitar": {"maps": (0.242, 0.239, 0.236), "guitar": (0.767, 0.733, 0.740)},
+    },
+    "offset": {
+        "maps": {"maps": (0.406, 0.428, 0.414), "guitar": (0.246, 0.298, 0.265)},
+        "guitar": {"maps": (0.062, 0.061, 0.060), "guitar": (0.583, 0.554, 0.564)},
+        "si": {"maps": (0.236, 0.191, 0.198), "guitar": (0.102, 0.104, 0.100)},
+        "si-to-maps": {"maps": (0.423, 0.445, 0.432), "guitar": (0.221, 0.260, 0.236)},
+        "si-to-guitar": {"maps": (0.063, 0.072, 0.066), "guitar": (0.547, 0.556, 0.548)},
+        "guitar-to-maps": {"maps": (0.392, 0.428, 0.407), "guitar": (0.236, 0.312, 0.264)},
+        "maps-to-guitar": {"maps": (0.071, 0.070, 0.069), "guitar": (0.574, 0.566, 0.566)},
+    },
+}

@@ -129,10 +129,28 @@ def _seed_dither() -> None:
     ctypes.CDLL(None).srand(1)
 
 
+@cache
+def _held(path: Path, program: int):
+    """An idle synthesiser with a program's samples: FluidSynth shares them with those that play.
+
+    Decoding the compressed samples of an ``.sf3`` file takes longer than playing them for a minute.
+    """
+    import fluidsynth
+
+    synth = fluidsynth.Synth(samplerate=float(SAMPLE_RATE), **{"synth.dynamic-sample-loading": 1})
+    loaded = synth.sfload(str(path))
+    if loaded >= 0:
+        synth.program_select(0, loaded, 0, program)
+    return synth
+
+
 def _fluidsynth(events, end: float, path: Path, programs: dict, reverb: bool, cents: float) -> np.ndarray:
     import fluidsynth  # here, because importing it fails where FluidSynth is not installed
 
     _seed_dither()
+    if path.suffix == ".sf3":
+        for program in set(programs.values()):
+            _held(path, program)
     # loading only the samples of the programs in use makes a fresh synthesiser cheap
     synth = fluidsynth.Synth(
         gain=0.5, samplerate=float(SAMPLE_RATE), **{"synth.dynamic-sample-loading": 1, "synth.cpu-cores": 1}

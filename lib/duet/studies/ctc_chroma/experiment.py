@@ -16,7 +16,7 @@ from ...corpora import mtd
 from ...decoding import greedy_ctc
 from ...errors import DuetError
 from ...models import chroma, salience
-from ...progress import Progress, in_parallel
+from ...progress import Progress
 from ...runs import Run
 from ...training import buckets, device, epoch_rng, load_into, save_weights, train
 from .grid import KEY, PRESETS, RATES, SHIFTS, STRETCHES, Config, fold_parts
@@ -114,10 +114,8 @@ class Data:
         Documents that cannot be read are taken out, with their themes, and listed.
         """
         folder = self._folder(what, settings)
-        missing = [d for d in self.documents if not (folder / f"{d}.npy").exists()]
-        job = partial(_store_one, folder, make, self.corpus, self.kind, rate)
-        reasons = in_parallel(job, missing, f"{what} features", show=self.progress) if missing else ()
-        damaged = {d: reason for d, reason in zip(missing, reasons, strict=True) if reason}
+        job = partial(_of_document, make, self.corpus, self.kind, rate)
+        damaged = features.store(folder, self.documents, job, f"{what} features", self.progress)
         if damaged:
             self.skipped += damaged.values()
             self.documents = [d for d in self.documents if d not in damaged]
@@ -132,15 +130,8 @@ class Data:
 FEATURES_VERSION = 1  # raise it when a document's features come out otherwise
 
 
-def _store_one(folder: Path, make: Callable, corpus: mtd.Mtd, kind: str, rate: int, document: str) -> str:
-    """Why it could not be made; nothing where it was."""
-    try:
-        values = make(features.read_audio(corpus.audio_path(document, kind), rate))
-    except DuetError as error:
-        return str(error)
-    with files.atomic(folder / f"{document}.npy") as path:
-        np.save(path, values)
-    return ""
+def _of_document(make: Callable, corpus: mtd.Mtd, kind: str, rate: int, document: str) -> np.ndarray:
+    return make(features.read_audio(corpus.audio_path(document, kind), rate))
 
 
 def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
