@@ -342,7 +342,7 @@ def built(tmp_path_factory):
 
 
 def test_a_built_corpus_reads_like_mtd(built):
-    assert built.documents() == ["0001", "0002"] and 6 <= len(built.ids) <= 8
+    assert built.documents() == ["0001", "0002"] and 4 <= len(built.ids) <= 8
     assert built.check() == ({}, {}) and built.check("excerpts") == ({}, {})
     assert {built.composer(i) for i in built.ids} == {"Bach", "Other"}
     assert {built.theme(i).label for i in built.ids} <= {"melody", "inner", "bass"}

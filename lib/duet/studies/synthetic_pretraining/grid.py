@@ -73,7 +73,7 @@ PRESETS = {
         controls=False,
     ),
     "overnight": Preset(
-        Sizes("open", si=(900, 60.0), piano=(60, 60.0), guitar=(180, 30.0)),
+        Sizes("open", si=(600, 45.0), piano=(48, 60.0), guitar=(120, 30.0)),
         real=True,
         source=_OVERNIGHT,
         target=_OVERNIGHT,
