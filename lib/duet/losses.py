@@ -55,3 +55,15 @@ def frame_binary_cross_entropy(logits: Tensor, targets: Tensor, lengths: Tensor)
 def _valid(values: Tensor, lengths: Tensor) -> Tensor:
     """(B, frames) bool: the frames of ``values`` (B, frames, ...) that are no padding."""
     return torch.arange(values.shape[1], device=values.device) < lengths.to(values.device)[:, None]
+
+
+def pairwise_ranking_loss(anchors: Tensor, others: Tensor, margin: float) -> Tensor:
+    """Mean over all wrong pairs of ``max(0, margin - right + wrong)``, of cosines of unit vectors (B, d).
+
+    Row ``i`` of ``anchors`` belongs to row ``i`` of ``others``; every other row is a negative.  One-sided, as published
+    with sheets as anchors.  Source: fact sheet of alignment, Section 4.
+    """
+    similarity = anchors @ others.T
+    hinge = (margin - similarity.diagonal()[:, None] + similarity).clamp(min=0)
+    wrong = 1 - torch.eye(len(anchors), device=anchors.device)
+    return (hinge * wrong).sum() / wrong.sum()

@@ -1,0 +1,69 @@
+"""Two encoders into one space: windows of a page and excerpts of a spectrogram, side by side.
+
+Sources: Dorfer, Arzt & Widmer, ISMIR 2017, Table 1; the wider one of Dorfer et al., TISMIR 2018 (fact sheet of
+alignment, Section 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .cca import CcaLayer
+
+DIMENSIONS = 32
+PAPER = (12, 24, 48, 48)  # maps of the four blocks: 83,884 trainable parameters with the last layer
+WIDE = (24, 48, 96, 96)  # of 2018
+PAPER_PARAMETERS = 83_884
+
+
+class Encoder(nn.Sequential):
+    """(B, 1, rows, columns) to (B, 32): four blocks of two convolutions, then a mean over what is left of the picture.
+
+    Convolutions have no bias, since batch normalisation, which comes before the ELU, brings its own.
+    """
+
+    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
+        layers: list[nn.Module] = []
+        for inputs, outputs in zip([1, *maps], maps, strict=False):
+            layers += [*_block(inputs, outputs), *_block(outputs, outputs), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(maps[-1], dimensions, 1, bias=False), nn.BatchNorm2d(dimensions)]
+        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+
+
+def _block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ELU()]
+
+
+class TwoTowers(nn.Module):
+    """Sheet windows (B, 1, rows, columns) and audio excerpts (B, 1, 92, frames) to unit vectors (B, 32)."""
+
+    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
+        super().__init__()
+        self.sheet, self.audio = Encoder(maps, dimensions), Encoder(maps, dimensions)
+        self.cca = CcaLayer(dimensions)
+
+    def forward(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at once: in training the projections come from this very batch."""
+        one, two = self.cca(self._encode(self.sheet, sheet), self._encode(self.audio, audio))
+        return nn.functional.normalize(one), nn.functional.normalize(two)
+
+    def embed_sheet(self, sheet: Tensor) -> Tensor:
+        """(B, 32) unit vectors, with the stored projections."""
+        return nn.functional.normalize(self.cca.project_first(self._encode(self.sheet, sheet)))
+
+    def embed_audio(self, audio: Tensor) -> Tensor:
+        """(B, 32) unit vectors, with the stored projections."""
+        return nn.functional.normalize(self.cca.project_second(self._encode(self.audio, audio)))
+
+    def latent(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Both before the projection: what a refinement of it looks at."""
+        return self._encode(self.sheet, sheet), self._encode(self.audio, audio)
+
+    @staticmethod
+    def _encode(encoder: Encoder, pictures: Tensor) -> Tensor:
+        # convolutions are faster in this order; the embedding is small, and its algebra wants precision
+        return encoder(pictures.contiguous(memory_format=torch.channels_last)).float()
