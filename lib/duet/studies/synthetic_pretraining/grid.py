@@ -49,7 +49,7 @@ def _one_cycle(updates: int, epochs: int, rate: float = 2e-3, batch: int = 8) ->
     return Training(updates, epochs, batch, learning_rate=rate, schedule="one_cycle", clip=3.0, precision="bf16")
 
 
-_LAPTOP = _one_cycle(120, 4, 3e-3)
+_LAPTOP = _one_cycle(500, 5, 5e-3)
 _OVERNIGHT = _one_cycle(1200, 12, 3e-3)
 _PAPER = Training(12_000, 200, 32, learning_rate=1e-2, clip=1.0)
 
@@ -67,7 +67,7 @@ PRESETS = {
         Sizes("registry", si=(60, 20.0), piano=(24, 20.0), guitar=(24, 20.0)),
         real=False,
         source=_LAPTOP,
-        target=replace(_LAPTOP, updates=60, epochs=3),
+        target=replace(_LAPTOP, updates=250),
         network="tiny",
         chunk=160,
         controls=False,
