@@ -128,3 +128,147 @@ def test_plaine_and_easie_that_is_faulty(code):
 def test_drawings_that_cannot_be_drawn(svg):
     with pytest.raises(DuetError):
         engraving.rasterise(svg, 1)
+
+
+# -- pages of whole scores ---------------------------------------------------------------------------------------------
+
+
+def part(number, clef, line, notes, extra=""):
+    """A staff of one bar, and its definition."""
+    layer = f'<staff n="{number}"><layer n="1">{notes}</layer></staff>'
+    return f'<staffDef n="{number}" lines="5" clef.shape="{clef}" clef.line="{line}" {extra}/>', layer
+
+
+def quarters(*names, **attributes):
+    extra = "".join(f' {k}="{v}"' for k, v in attributes.items())
+    return "".join(f'<note pname="{n[0]}" oct="{n[1]}" dur="4"{extra}/>' for n in names)
+
+
+def score(*parts, bars=1):
+    definitions = "".join(p[0] for p in parts)
+    measures = "".join(f'<measure n="{n + 1}">{"".join(p[1] for p in parts)}</measure>' for n in range(bars))
+    return (
+        '<mei xmlns="http://www.music-encoding.org/ns/mei"><music><body><mdiv><score>'
+        f'<scoreDef meter.count="4" meter.unit="4"><staffGrp>{definitions}</staffGrp></scoreDef>'
+        f"<section>{measures}</section></score></mdiv></body></music></mei>"
+    )
+
+
+GRAND = score(part(1, "G", 2, quarters("e4", "g4", "b4", "d5")), part(2, "F", 4, quarters("g2", "b2", "d3", "f3")),
+              bars=60)  # fmt: skip
+
+
+def test_noteheads_of_a_score_are_where_its_pitches_belong():
+    """On the last system of a page as on the first: the scale is exact."""
+    sheet = engraving.engrave_pages(GRAND)
+    assert len(sheet.images) >= 2 and {i.shape for i in sheet.images} == {(1181, 835)}
+    assert len(sheet.noteheads) == 480 and sheet.bars == tuple(4.0 * n for n in range(60))
+    for head in sheet.noteheads:
+        system = [s for s in sheet.systems if s.page == head.page][head.system]
+        line = {64: 0, 67: 1, 71: 2, 74: 3, 43: 0, 47: 1, 50: 2, 53: 3}[head.pitch]
+        lowest = system.bottom if head.staff else system.top + 28  # four spaces of 7 pixels
+        assert (head.top + head.bottom) / 2 == pytest.approx(lowest - line * 7, abs=0.05)
+        ink = sheet.images[head.page][round(head.top) : round(head.bottom), round(head.left) : round(head.right)]
+        assert ink.mean() < 120
+
+
+def test_onsets_and_pitches_of_a_score():
+    sheet = engraving.engrave_pages(GRAND)
+    upper = [(h.onset, h.pitch) for h in sorted(sheet.noteheads, key=lambda h: h.onset) if h.staff == 0]
+    assert upper == [(float(n), (64, 67, 71, 74)[n % 4]) for n in range(240)]
+    assert all(h.duration == 1 for h in sheet.noteheads)
+    for before, after in zip(sheet.noteheads, sheet.noteheads[1:], strict=False):
+        if (before.page, before.system) == (after.page, after.system):
+            assert after.onset >= before.onset  # in reading order time does not run backwards
+
+
+def test_systems_lie_on_their_staff_lines():
+    sheet = engraving.engrave_pages(GRAND)
+    for system in sheet.systems:
+        assert system.staves == 2
+        for edge in (system.top, system.bottom):
+            strip = sheet.images[system.page][round(edge) - 1 : round(edge) + 2]
+            assert (strip[:, round(system.left) + 2 : round(system.right) - 2].min(0) < 200).mean() > 0.98
+            assert strip[:, : round(system.left) - 12].min() == 255 == strip[:, round(system.right) + 3 :].min()
+
+
+def test_a_tie_belongs_to_the_note_before():
+    notes = '<note pname="c" oct="5" dur="2" tie="i"/><note pname="c" oct="5" dur="4" tie="t"/>' + quarters("e5")
+    sheet = engraving.engrave_pages(score(part(1, "G", 2, notes), part(2, "F", 4, quarters(*["c3"] * 4))))
+    assert [(h.onset, h.tied) for h in sheet.noteheads if h.pitch == 72] == [(0.0, False), (2.0, True)]
+    sounding, owners = engraving.sounding(sheet.noteheads)
+    tied = [sounding[o] for h, o in zip(sheet.noteheads, owners, strict=True) if h.pitch == 72]
+    assert [(n.onset, n.duration) for n in tied] == [(0.0, 3.0)] * 2
+    assert len(sounding) == len(sheet.noteheads) - 1
+
+
+def test_unisons_are_one_note_as_long_as_the_longer():
+    head = engraving.Notehead(0, 0, 0, 10, 10, 17, 19, 2.0, 1.0, 60, False, False)
+    long = head._replace(duration=3.0, left=20, right=29)
+    notes, owners = engraving.sounding([long, head, head._replace(onset=6.0)])
+    assert [(n.onset, n.duration) for n in notes] == [(2.0, 3.0), (6.0, 1.0)] and owners == [0, 0, 1]
+
+
+def test_whole_notes_are_wider():
+    whole = engraving.engrave_pages(score(part(1, "G", 2, '<note pname="c" oct="5" dur="1"/>')))
+    half = engraving.engrave_pages(score(part(1, "G", 2, '<note pname="c" oct="5" dur="2"/>' * 2)))
+    assert whole.noteheads[0].right - whole.noteheads[0].left == pytest.approx(7 * 1.62, abs=0.05)
+    for sheet in (whole, half):
+        head = sheet.noteheads[0]
+        rows = sheet.images[0][round(head.top) : round(head.bottom)]
+        dark = np.flatnonzero(rows[:, round(head.left) - 4 : round(head.right) + 5].min(0) < 60)  # no staff line is
+        assert dark[0] == pytest.approx(4, abs=1.1) and len(dark) == pytest.approx(head.right - head.left, abs=1.5)
+
+
+QUARTET = score(
+    part(1, "G", 2, quarters("e5", "g5", "b5", "c6", **{"stem.dir": "down"})),
+    part(2, "G", 2, quarters("c5", "e5", "g5", "a5")),
+    part(3, "C", 3, '<clef shape="G" line="2"/>' + quarters("g4", "c4", "d4", "f4")),
+    part(4, "F", 4, '<rest dur="2"/>' + quarters("g2", "f2")),
+)
+
+
+def test_four_parts_on_two_staves():
+    reduced = engraving.engrave_pages(engraving.keyboard_reduction(QUARTET))
+    assert {s.staves for s in reduced.systems} == {2}
+    full = engraving.engrave_pages(QUARTET)
+    assert sorted((h.onset, h.pitch) for h in reduced.noteheads) == sorted((h.onset, h.pitch) for h in full.noteheads)
+    assert {h.pitch for h in reduced.noteheads if h.staff == 0} == {76, 79, 83, 84, 72, 81}
+    assert {h.pitch for h in reduced.noteheads if h.staff == 1} == {67, 60, 62, 65, 43, 41}
+    low = next(h for h in reduced.noteheads if h.pitch == 60)  # middle C: a ledger line above the bass staff
+    assert (low.top + low.bottom) / 2 == pytest.approx(reduced.systems[0].bottom - 28 - 7, abs=0.05)
+
+
+def test_scores_on_two_staves_stay_as_they_are():
+    assert engraving.keyboard_reduction(GRAND) == GRAND
+
+
+def test_parts_of_equal_clefs_are_halved_and_too_many_refused():
+    equal = score(*(part(n, "G", 2, quarters(f"{'cdef'[n - 1]}5")) for n in (1, 2, 3, 4)))
+    sheet = engraving.engrave_pages(engraving.keyboard_reduction(equal))
+    assert sorted((h.pitch, h.staff) for h in sheet.noteheads) == [(72, 0), (74, 0), (76, 1), (77, 1)]
+    with pytest.raises(DuetError, match="too many"):
+        engraving.keyboard_reduction(score(*(part(n, "G", 2, quarters("c5")) for n in range(1, 12))))
+
+
+@pytest.mark.parametrize("mei", ["", "<mei", '<mei xmlns="http://www.music-encoding.org/ns/mei"/>'])
+def test_scores_that_cannot_be_engraved(mei):
+    for call in (engraving.engrave_pages, engraving.keyboard_reduction, lambda text: engraving.mei_of(text, "mei")):
+        with pytest.raises(DuetError) as caught:
+            call(mei)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(DuetError, match="no note"):
+        engraving.engrave_pages(score(part(1, "G", 2, '<rest dur="1"/>')))
+
+
+def test_a_sheet_is_kept_whole_or_not_at_all(tmp_path):
+    sheet = engraving.engrave_pages(QUARTET)
+    engraving.save_sheet(tmp_path, sheet)
+    again = engraving.load_sheet(tmp_path)
+    assert (again.noteheads, again.systems, again.bars, again.tempi) == (
+        sheet.noteheads, sheet.systems, sheet.bars, sheet.tempi
+    )  # fmt: skip
+    assert np.array_equal(again.images[0], sheet.images[0])
+    (tmp_path / "01.png").unlink()
+    with pytest.raises(DuetError, match="not a whole engraving"):
+        engraving.load_sheet(tmp_path)
