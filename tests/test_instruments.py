@@ -335,13 +335,13 @@ def test_a_machine_with_one_soundfont(monkeypatch, workspace):
     """Without FluidSynth and its SoundFonts: training takes programs that the stand-ins leave."""
     pytest.importorskip("tinysoundfont")
     monkeypatch.setattr(synthesis, "engine", lambda: "tinysoundfont")
-    monkeypatch.setattr(instruments, "_installed", lambda font: font == "timgm6mb")
+    monkeypatch.setattr(synthesis, "installed", lambda font: font == "timgm6mb")
     monkeypatch.setattr(samples, "available", lambda name: False)
     corpus = OpenSet("synthetic", "registry", 4, 6).build(workers=1)
     assert "timgm6mb" in corpus.name and len(corpus.recordings) == 4
     used = {m["voice"] for m in json.loads((corpus.root / "clips.json").read_text())}
     stand_ins = {str(v) for v in (*instruments._piano_voices().values(), *instruments._guitar_voices().values())}
-    left = {f"timgm6mb {p}" for p in (*instruments._LEFT_PIANOS, *instruments._LEFT_GUITARS)}
+    left = {str(samples.Voice("timgm6mb", p)) for p in (*instruments._LEFT_PIANOS, *instruments._LEFT_GUITARS)}
     assert used <= left and not left & stand_ins
 
 

@@ -1,7 +1,5 @@
 """Tempo, dynamics, room and noise, and the playing of several parts with their own instruments."""
 
-import importlib.util
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -251,16 +249,6 @@ def test_recordings_differ():
 
 
 # -- instruments -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["fluidsynth", "tinysoundfont"])
-def engine(request, monkeypatch):
-    if request.param == "fluidsynth" and not shutil.which("fluidsynth"):
-        pytest.skip("FluidSynth is not installed")
-    if request.param == "tinysoundfont" and not importlib.util.find_spec("tinysoundfont"):
-        pytest.skip("tinysoundfont is not installed")
-    monkeypatch.setattr(synthesis, "engine", lambda: request.param)
-    return request.param
 
 
 def peak_cents(audio, pitch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from duet import DuetError, engraving, lilypond, semantic, synthesis
-from duet.corpora import sheets
+from duet.corpora import samples, sheets
 from duet.corpora.msmd import Msmd, read_split, tempo_ratio
 from duet.engraving import Notehead, Sheet, System
 from duet.performance import nominal_map
@@ -141,7 +141,7 @@ def test_voices_of_every_machine(monkeypatch):
     for fonts, sampled in itertools.product(
         [("fluidr3", "timgm6mb", "musescore"), ("timgm6mb",), ("fluidr3", "timgm6mb")], (True, False)
     ):
-        monkeypatch.setattr(sheets, "_installed", lambda font, fonts=fonts: font in fonts)
+        monkeypatch.setattr(synthesis, "installed", lambda font, fonts=fonts: font in fonts)
         monkeypatch.setattr(sheets.samples, "available", lambda name, sampled=sampled: sampled)
         training, test = sheets.voices()
         assert training and test not in training
@@ -305,7 +305,7 @@ def test_published_splits_of_what_is_here(tmp_path, monkeypatch):
 
 
 def test_missing_instruments(monkeypatch):
-    monkeypatch.setattr(sheets, "_installed", lambda font: False)
+    monkeypatch.setattr(synthesis, "installed", lambda font: False)
     monkeypatch.setattr(sheets.samples, "available", lambda name: False)
     with pytest.raises(DuetError, match="SoundFont"):
         sheets.voices()
@@ -337,6 +337,6 @@ def test_tempo_of_a_map_and_synthesiser_agree():
     tempo = nominal_map(0.0, 8.0, ((0.0, 97.0),))
     notes, seconds = sheets.performed(small(tempi=((0.0, 97.0),)), sheets.renderings("A__b__c", "valid", 0)[0])
     assert seconds[3] == pytest.approx(float(tempo.to_seconds(2.0)))
-    audio = sheets._sound([n for n in notes if n.pitch == 74], sheets.voices()[0][0])
+    audio = samples.sound([n for n in notes if n.pitch == 74], sheets.voices()[0][0], 1.5)
     first = np.flatnonzero(np.abs(audio) > 0.01)[0] / synthesis.SAMPLE_RATE
     assert 0 <= first - seconds[3] < 0.03

@@ -16,17 +16,6 @@ MELODY = [Played(0.5 * i, 0.5, pitch) for i, pitch in enumerate((60, 64, 67, 72,
 FAST = [Played(0.3 + i / 8, 1 / 8, 60 + i % 5) for i in range(12)]
 
 
-@pytest.fixture(params=["fluidsynth", "tinysoundfont"])
-def engine(request, monkeypatch):
-    """Each synthesiser in turn; the name of its SoundFont is timgm6mb, which comes with pretty_midi."""
-    if request.param == "fluidsynth" and not shutil.which("fluidsynth"):
-        pytest.skip("FluidSynth is not installed")
-    if request.param == "tinysoundfont" and not importlib.util.find_spec("tinysoundfont"):
-        pytest.skip("tinysoundfont is not installed")
-    monkeypatch.setattr(synthesis, "engine", lambda: request.param)
-    return request.param
-
-
 def synthesise(notes, **settings):
     return synthesis.synthesise(notes, "timgm6mb", **settings)
 

@@ -344,41 +344,22 @@ def engrave_pages(mei: str) -> Sheet:
     if not heads:
         raise DuetError("Verovio draws no note of this score", remedy="leave it out")
     heads.sort(key=lambda h: (h.page, h.system, h.column, h.row))
-    return Sheet(tuple(images), tuple(systems), tuple(heads), tuple(bars), scores._tempi(tree, timemap))
+    return Sheet(tuple(images), tuple(systems), tuple(heads), tuple(bars), scores.tempi(tree, timemap))
 
 
 def _meanings(mei: ElementTree.Element, timemap: list[dict]) -> tuple[dict[str, tuple], list[float]]:
     """By id of each note (onset, duration, pitch, tied, grace); and the bars."""
-    onsets, ends, measures = {}, {}, {}
-    for entry in timemap:
-        for identity in entry.get("on", ()):
-            onsets.setdefault(identity, entry["qstamp"])
-        for identity in entry.get("off", ()):
-            ends[identity] = entry["qstamp"]
-        if "measureOn" in entry:
-            measures[entry["measureOn"]] = entry["qstamp"]
-    transpositions: dict[str, int] = {}
-    ties, meanings, bars = [], {}, set()
-    for element in scores._in_order(mei):
-        if element.tag == f"{_MEI}staffDef" and "trans.semi" in element.attrib:
-            transpositions[element.get("n", "")] = int(float(element.get("trans.semi")))
-        elif element.tag == f"{_MEI}tie":
-            ties.append((element.get("startid", "")[1:], element.get("endid", "")[1:]))
-        elif element.tag == f"{_MEI}measure" and element.get(_ID) in measures:
-            bars.add(measures[element.get(_ID)])
-            for number, _, note in scores._notes_of(element):
-                identity = note.get(_ID)
-                if identity in onsets:
-                    onset = onsets[identity]
-                    duration = max(ends.get(identity, onset) - onset, 0.0)
-                    pitch = scores._pitch(note) + transpositions.get(number, 0)
-                    meanings[identity] = (onset, duration, pitch, False, note.get("grace") is not None)
+    notated, ties, bars = scores.joined(mei, timemap)
+    meanings = {}
+    for identity, note in notated.items():
+        duration = 0.0 if note.end is None else max(note.end - note.onset, 0.0)
+        meanings[identity] = (note.onset, duration, note.pitch, False, note.grace)
     for start, end in ties:
         if start in meanings and end in meanings and meanings[start][2] == meanings[end][2]:
             gap = meanings[end][0] - meanings[start][0] - meanings[start][1]
             if -_EPSILON < gap < 1:  # a gap: the bar has a beat too many; more: the tie leads from one ending on
                 meanings[end] = (*meanings[end][:3], True, meanings[end][4])
-    return meanings, sorted(bars)
+    return meanings, sorted({begin for begin, _ in bars})
 
 
 def _drawn(svg: str, page: int, meanings: dict[str, tuple]) -> tuple[list[System], list[Notehead]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from .runs import Grid, Run
 from .verdicts import Estimate, Resampling
 
 
-class Results:
+class Results(ABC):
     """What has been made of a grid.  A study says which runs an arm has and how they are scored.
 
     An arm is one cell or column of a paper's table, made by one run or by several (seeds, folds).  Every score is a
@@ -39,9 +40,9 @@ class Results:
         """Trainings behind an arm's estimate."""
         return len(self.names(arm))
 
+    @abstractmethod
     def _draws(self, arm: str, *of) -> np.ndarray | None:
         """(1 + draws,) of an arm's score, the estimate first, or None where no run of it has been made."""
-        raise NotImplementedError
 
     def draws(self, arm: str, *of) -> np.ndarray | None:
         """(1 + draws,) of an arm's score; ``of`` says which score, in the study's words."""

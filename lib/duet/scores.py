@@ -95,16 +95,7 @@ def _toolkit() -> verovio.toolkit:
 def read(path: str | Path) -> Score:
     """The score in a file.  Raises DuetError for a missing, damaged or empty file, or one of another format."""
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise DuetError("is no score that can be read here", path=path, remedy=f"convert it to {', '.join(FORMATS)}")
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise DuetError("no such score, or not readable", path=path, remedy="restore it") from None
-    if content[:2] == b"PK":
-        content = _musicxml_in(path)
-    text = _decoded(content, path)
-    format_ = FORMATS[path.suffix.lower()]
+    text, format_ = source_text(path)
     if format_ == "humdrum" and not re.search(r"^\*-", text, re.MULTILINE):
         raise DuetError("breaks off: its spines have no end (*-)", path=path, remedy="restore it")
     if format_ != "humdrum":
@@ -124,6 +115,23 @@ def read(path: str | Path) -> Score:
     if not score.notes:
         raise DuetError("holds no notes", path=path, remedy=_AGAIN)
     return score
+
+
+def source_text(path: str | Path) -> tuple[str, str]:
+    """What a score's file says, unpacked and decoded, and Verovio's name of its format.
+
+    Raises DuetError for a missing or damaged file, or one of another format.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise DuetError("is no score that can be read here", path=path, remedy=f"convert it to {', '.join(FORMATS)}")
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise DuetError("no such score, or not readable", path=path, remedy="restore it") from None
+    if content[:2] == b"PK":
+        content = _musicxml_in(path)
+    return _decoded(content, path), FORMATS[path.suffix.lower()]
 
 
 def _musicxml_in(path: Path) -> bytes:
@@ -149,8 +157,29 @@ def _decoded(content: bytes, path: Path) -> str:
     return re.sub(r'(<\?xml[^>]*encoding=["\'])[\w-]+', r"\1UTF-8", text, count=1)
 
 
-def _score(mei: ElementTree.Element, timemap: list[dict]) -> Score:
-    """Pitch, staff, layer and ties are in the MEI, onsets and ends in the timemap; ids join them."""
+class Notated(NamedTuple):
+    """A note of the MEI when it sounds: onset and end in quarters (the end None where the timemap has none), number of
+    its staff, its layer, MIDI pitch as it sounds.
+    """
+
+    onset: float
+    end: float | None
+    staff: str
+    layer: int
+    pitch: int
+    grace: bool
+
+
+class Joined(NamedTuple):
+    """Notes by id in the order of the MEI, ties as pairs of ids, bars as (quarters, measure element)."""
+
+    notes: dict[str, Notated]
+    ties: list[tuple[str, str]]
+    bars: list[tuple[float, ElementTree.Element]]
+
+
+def joined(mei: ElementTree.Element, timemap: list[dict]) -> Joined:
+    """Pitch, staff, layer and ties are in the MEI, onsets and ends in Verovio's timemap; ids join them."""
     onsets, ends, measures = {}, {}, {}
     for entry in timemap:
         for identity in entry.get("on", ()):
@@ -159,34 +188,43 @@ def _score(mei: ElementTree.Element, timemap: list[dict]) -> Score:
             ends[identity] = entry["qstamp"]
         if "measureOn" in entry:
             measures[entry["measureOn"]] = entry["qstamp"]
-    last = timemap[-1]["qstamp"] if timemap else 0.0
-    staves, index = _staves(mei)
     transpositions: dict[str, int] = {}
-    found: dict[str, Note] = {}
-    ties, bars, sections, pending = [], [], [0.0], False
+    found = Joined({}, [], [])
     for element in _in_order(mei):
         tag = element.tag
         if tag == f"{_MEI}staffDef" and "trans.semi" in element.attrib:
             transpositions[element.get("n", "")] = int(float(element.get("trans.semi")))
         elif tag == f"{_MEI}tie":
-            ties.append((element.get("startid", "")[1:], element.get("endid", "")[1:]))
+            found.ties.append((element.get("startid", "")[1:], element.get("endid", "")[1:]))
         elif tag == f"{_MEI}measure" and element.get(_ID) in measures:
-            begin = measures[element.get(_ID)]
-            if pending and begin > sections[-1]:
-                sections.append(begin)
-            pending = element.get("right") in ("dbl", "end")
-            bars.append(begin)
+            found.bars.append((measures[element.get(_ID)], element))
             for number, layer, note in _notes_of(element):
                 identity = note.get(_ID)
                 if identity in onsets:
-                    if number not in index:  # a staff that appears later in the score
-                        index[number] = len(staves)
-                        staves.append(Staff("", len({s.part for s in staves})))
-                    onset = onsets[identity]
-                    duration = max(ends.get(identity, last) - onset, 1 / 64)  # a grace note may take no time at all
                     pitch = _pitch(note) + transpositions.get(number, 0)
                     grace = note.get("grace") is not None
-                    found[identity] = Note(onset, duration, pitch, index[number], layer, grace)
+                    found.notes[identity] = Notated(onsets[identity], ends.get(identity), number, layer, pitch, grace)
+    return found
+
+
+def _score(mei: ElementTree.Element, timemap: list[dict]) -> Score:
+    last = timemap[-1]["qstamp"] if timemap else 0.0
+    staves, index = _staves(mei)
+    notated, ties, measures = joined(mei, timemap)
+    found: dict[str, Note] = {}
+    for identity, note in notated.items():
+        if note.staff not in index:  # a staff that appears later in the score
+            index[note.staff] = len(staves)
+            staves.append(Staff("", len({s.part for s in staves})))
+        # a grace note may take no time at all
+        duration = max((last if note.end is None else note.end) - note.onset, 1 / 64)
+        found[identity] = Note(note.onset, duration, note.pitch, index[note.staff], note.layer, note.grace)
+    bars, sections, pending = [], [0.0], False
+    for begin, measure in measures:
+        if pending and begin > sections[-1]:
+            sections.append(begin)
+        pending = measure.get("right") in ("dbl", "end")
+        bars.append(begin)
     notes = sorted(_tied(found, ties), key=lambda n: (n.onset, n.pitch, n.staff, n.layer))
     title = next((t.text for t in mei.iter(f"{_MEI}title") if t.text), "")
     end = max([last, *(n.end for n in notes)])
@@ -198,7 +236,7 @@ def _score(mei: ElementTree.Element, timemap: list[dict]) -> Score:
         tuple(sorted(set(bars))),
         end,
         tuple(sections),
-        _tempi(mei, timemap),
+        tempi(mei, timemap),
     )
 
 
@@ -286,7 +324,7 @@ def _composer(mei: ElementTree.Element) -> str:
     return next((p.text for p in named if p.text and p.text.strip()), "")
 
 
-def _tempi(mei: ElementTree.Element, timemap: list[dict]) -> tuple[tuple[float, float], ...]:
+def tempi(mei: ElementTree.Element, timemap: list[dict]) -> tuple[tuple[float, float], ...]:
     """The timemap opens with 120 where the score says nothing: only marks that the MEI has are told."""
     marked = any(e.get("midi.bpm") or e.get("mm") for e in mei.iter() if e.tag in (f"{_MEI}tempo", f"{_MEI}scoreDef"))
     if not marked:

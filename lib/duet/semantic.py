@@ -515,6 +515,21 @@ def _tie_attributes(parsed: Sequence[Token]) -> dict[int, str]:
 # -- music21 -----------------------------------------------------------------------------------------------------------
 
 
+def tokens_from_abc(path: Path) -> list[str]:
+    """Tokens of the first voice of an ABC file.
+
+    Raises DuetError for a file that music21 cannot read, and as :func:`tokens_from_part` does.
+    """
+    try:
+        abc = music21.abcFormat.ABCFile()
+        abc.open(str(path))
+        handler = abc.read()
+        abc.close()
+        return tokens_from_part(music21.abcFormat.translate.abcToStreamScore(handler).parts[0])
+    except music21.exceptions21.Music21Exception as error:
+        raise DuetError(f"is not a readable tune: {error}", path=path, remedy="leave it out") from None
+
+
 def tokens_from_part(part: music21.stream.Stream, bars: int | None = None) -> list[str]:
     """Tokens of a music21 part's first ``bars`` bars (all by default).
 

@@ -55,13 +55,18 @@ def soundfont_digest(name: str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def installed(name: str) -> bool:
+    """Whether this machine has a SoundFont of :data:`SOUNDFONTS`."""
+    try:
+        soundfont(name)
+    except DuetError:
+        return False
+    return True
+
+
 def available_soundfont() -> str:
     """The first SoundFont of :data:`SOUNDFONTS` that this machine has."""
-    for name in SOUNDFONTS:
-        try:
-            soundfont(name)
-        except DuetError:
-            continue
+    for name in filter(installed, SOUNDFONTS):
         return name
     raise DuetError("no SoundFont is installed", remedy="`make setup` installs them as root")
 

@@ -34,6 +34,7 @@ from . import guitarset, maps, samples, synthesized
 from .guitarset import GuitarSet
 from .maps import Maps
 from .recordings import PARTS, RATE, Corpus, Notes, tidy
+from .samples import Voice
 from .synthesized import Synthesized
 
 BUILDER_VERSION = 1  # raise it when the same sources and settings give other files
@@ -49,24 +50,6 @@ _LEFT_GUITARS = {26: 0.5, 27: 0.5}
 
 _SALT = "5"  # a draw that leaves every side some of everything
 _TAIL = 1.5  # seconds after the last note
-
-
-class Voice(NamedTuple):
-    """An instrument: a program of a SoundFont, or real samples (``font`` "samples", ``program`` their name)."""
-
-    font: str
-    program: int | str
-
-    def __str__(self) -> str:
-        return f"{self.font} {self.program}"
-
-
-def _sound(notes: Sequence[Played], voice: Voice, cents: float = 0.0, reverb: bool = False) -> np.ndarray:
-    """(samples,) float32 at 22,050 Hz."""
-    if voice.font == "samples":
-        return samples.play(voice.program, notes, _TAIL, cents)
-    programs = [voice.program] * (1 + max(n.part for n in notes))
-    return synthesis.synthesise(notes, voice.font, programs, _TAIL, reverb, cents)
 
 
 def _seed(*parts: str) -> np.random.Generator:
@@ -733,7 +716,7 @@ def _string_audio(notes: Sequence[Plucked], voice: Voice, cents: Sequence[float]
         )
         for n in notes
     ]
-    sound = _sound(played, voice)
+    sound = samples.sound(played, voice, _TAIL)
     strings = np.zeros((round(seconds * RATE), len(OPEN_STRINGS)), np.float32)
     for string, ratio in enumerate(ratios):
         own = sound[string * section : string * section + round(seconds * ratio * SAMPLE_RATE)]
@@ -771,7 +754,7 @@ def _make_synthetic(root: Path, voices: Mapping[str, tuple], seconds: float, job
     program = _program_name(voice.program)
     if not (root / f"synthesized_{program}" / job.part / "audio" / f"{job.name}.flac").exists():
         notes = job.clip.notes if job.clip else _guitar_clip(job.name, seconds)
-        audio = soxr.resample(_sound(notes, voice, cents, reverb), SAMPLE_RATE, RATE)
+        audio = soxr.resample(samples.sound(notes, voice, _TAIL, cents, reverb), SAMPLE_RATE, RATE)
         audio = performance.heard(audio[: round(seconds * RATE)], RATE, acoustics, rng)
         synthesized.write(root, program, job.part, job.name, audio, RATE, _table(notes))
     return made
@@ -801,7 +784,7 @@ def _make_piano(root: Path, voices: Mapping[str, Voice], seconds: float, job: tu
     made = {"name": clip.name, "code": code, "voice": str(voices[code]), "cents": cents, **asdict(drawn)}
     path = root / code / "MUS" / f"MAPS_MUS-{clip.name}_{code}.flac"
     if not path.exists():
-        audio = soxr.resample(_sound(clip.notes, voices[code], cents), SAMPLE_RATE, RATE)
+        audio = soxr.resample(samples.sound(clip.notes, voices[code], _TAIL, cents), SAMPLE_RATE, RATE)
         audio = performance.heard(audio[: round(seconds * RATE)], RATE, drawn, rng)
         maps.write_recording(root, code, clip.name, audio, RATE, _table(clip.notes))
     return made
@@ -938,17 +921,9 @@ def _spoken(font: str) -> str:
     return {"samples piano": "grand piano samples", "samples guitar": "guitar samples"}.get(font, font)
 
 
-def _installed(font: str) -> bool:
-    try:
-        synthesis.soundfont(font)
-    except DuetError:
-        return False
-    return True
-
-
 def _training_fonts(collection: str) -> tuple[str, ...]:
     """SoundFonts of the training sounds; the open corpora have all of them on every machine."""
-    found = tuple(font for font in _FONTS if _installed(font))
+    found = tuple(font for font in _FONTS if synthesis.installed(font))
     if collection == "open" and len(found) < len(_FONTS):
         synthesis.soundfont(next(f for f in _FONTS if f not in found))  # says what is missing
     return found or (_STAND_IN_FONT,)

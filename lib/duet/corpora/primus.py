@@ -248,13 +248,8 @@ def music21_tunes(
     incipits: list[Incipit] = []
     for path in sorted(folder.glob("*.abc"))[:tunes]:
         try:
-            abc = music21.abcFormat.ABCFile()
-            abc.open(str(path))
-            handler = abc.read()
-            abc.close()
-            part = music21.abcFormat.translate.abcToStreamScore(handler).parts[0]
-            tokens = semantic.tokens_from_part(part)
-        except (DuetError, music21.exceptions21.Music21Exception):
+            tokens = semantic.tokens_from_abc(path)
+        except DuetError:
             continue  # chords and triplets
         for start, window in _windows(tokens, bars)[:windows]:
             incipits.append(Incipit(f"{path.stem}-{start}_1_1", semantic.mei_from_tokens(window), tuple(window)))

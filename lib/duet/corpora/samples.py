@@ -24,13 +24,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import scipy.signal
 import soundfile
 import soxr
 
-from .. import files, paths
+from .. import files, paths, synthesis
 from ..errors import DuetError
 from ..synthesis import SAMPLE_RATE, Played
 
@@ -165,6 +166,26 @@ def _by_pitch(where: Path) -> dict[int, Path]:
 
 
 # -- playing -----------------------------------------------------------------------------------------------------------
+
+
+class Voice(NamedTuple):
+    """An instrument: a program of a SoundFont, or real samples (``font`` "samples", ``program`` their name)."""
+
+    font: str
+    program: int | str
+
+    def __str__(self) -> str:
+        return f"{self.font}-{self.program}"
+
+
+def sound(
+    notes: Sequence[Played], voice: Voice, tail: float = 0.5, cents: float = 0.0, reverb: bool = False
+) -> np.ndarray:
+    """(samples,) float32 at 22,050 Hz: every part on the one instrument, see :func:`play` and ``synthesise``."""
+    if voice.font == "samples":
+        return play(voice.program, notes, tail, cents)
+    programs = [voice.program] * (1 + max((n.part for n in notes), default=0))
+    return synthesis.synthesise(notes, voice.font, programs, tail, reverb, cents)
 
 
 def play(name: str, notes: Sequence[Played], tail: float = 0.5, cents: float = 0.0) -> np.ndarray:

@@ -30,6 +30,7 @@ from ..progress import in_parallel
 from ..synthesis import Played
 from . import samples
 from .msmd import PARTS, VELOCITY, Msmd, read_split, write_performance, write_sheet, write_split
+from .samples import Voice
 
 BUILDER_VERSION = 1  # raise it when the same sources and settings give other files
 
@@ -38,24 +39,6 @@ _RATIOS = (0.9, 0.95, 1.0, 1.05, 1.1)  # of training, as MSMD draws them
 _TEST_RATIOS = (0.5, 0.75, 1.0, 1.5, 2.0)  # seconds per notated second: 2 is the half tempo of the passage study
 _MANNER = Manner(rubato=0.15, speed=1.0, dynamics=10.0, asynchrony=0.0)  # tempo within about 30 % of its mean
 _SHARES = {"train": 0.7, "valid": 0.1, "test": 0.2}
-
-
-class Voice(NamedTuple):
-    """An instrument: a program of a SoundFont, or real samples (``font`` "samples", ``program`` their name)."""
-
-    font: str
-    program: int | str
-
-    def __str__(self) -> str:
-        return f"{self.font}-{self.program}"
-
-
-def _installed(font: str) -> bool:
-    try:
-        synthesis.soundfont(font)
-    except DuetError:
-        return False
-    return True
 
 
 def voices() -> tuple[tuple[Voice, ...], Voice]:
@@ -67,9 +50,11 @@ def voices() -> tuple[tuple[Voice, ...], Voice]:
     sampled = samples.available("piano")
     test = Voice("samples", "piano") if sampled else Voice("timgm6mb", 0)
     wanted = [Voice("fluidr3", 0), Voice("fluidr3", 4), Voice("musescore", 0), Voice("fluidr3", 6)]
-    training = [v for v in wanted if _installed(v.font)]
+    training = [v for v in wanted if synthesis.installed(v.font)]
     if sampled or not training:
-        training += [Voice("timgm6mb", p) for p in ((0,) if sampled else (4, 6, 2, 5)) if _installed("timgm6mb")]
+        training += [
+            Voice("timgm6mb", p) for p in ((0,) if sampled else (4, 6, 2, 5)) if synthesis.installed("timgm6mb")
+        ]
     if not training:
         raise DuetError("no SoundFont is installed", remedy="`make setup` installs them as root")
     return tuple(training), test
@@ -288,7 +273,7 @@ def sheet_of(source: Source) -> Sheet:
     if (folder / "sheet.json").exists():
         return engraving.load_sheet(folder)
     if source.kind == "tune":
-        mei = two_hands(_tune(source.path))
+        mei = two_hands(semantic.mei_from_tokens(semantic.tokens_from_abc(source.path)))
     else:
         mei = engraving.keyboard_reduction(engraving.mei_of(*_text(source)))
     sheet = engraving.engrave_pages(mei)
@@ -298,12 +283,7 @@ def sheet_of(source: Source) -> Sheet:
 
 def _text(source: Source) -> tuple[str, str]:
     if source.kind == "score":
-        path = source.path
-        try:
-            content = scores._musicxml_in(path) if path.suffix.lower() == ".mxl" else path.read_bytes()
-        except OSError as error:
-            raise DuetError(f"is not readable: {error.strerror}", path=path, remedy="restore it") from None
-        return scores._decoded(content, path), scores.FORMATS[path.suffix.lower()]
+        return scores.source_text(source.path)
     import music21
 
     try:
@@ -313,20 +293,6 @@ def _text(source: Source) -> tuple[str, str]:
         what = f"is not readable MIDI: {type(error).__name__} {error}"
         raise DuetError(what, path=source.path, remedy="export it again") from None
     return exported.decode(), "xml"
-
-
-def _tune(path: Path) -> str:
-    import music21
-
-    try:
-        abc = music21.abcFormat.ABCFile()
-        abc.open(str(path))
-        handler = abc.read()
-        abc.close()
-        part = music21.abcFormat.translate.abcToStreamScore(handler).parts[0]
-        return semantic.mei_from_tokens(semantic.tokens_from_part(part))
-    except music21.exceptions21.Music21Exception as error:
-        raise DuetError(f"is not a readable tune: {error}", path=path, remedy="leave it out") from None
 
 
 def faults(sheet: Sheet) -> str:
@@ -467,13 +433,6 @@ def performed(sheet: Sheet, rendering: _Rendering) -> tuple[list[Played], np.nda
     return performance.pedal(played, ()), seconds
 
 
-def _sound(notes: Sequence[Played], voice: Voice) -> np.ndarray:
-    """(samples,) float32 at 22,050 Hz."""
-    if voice.font == "samples":
-        return samples.play(voice.program, notes, _TAIL)
-    return synthesis.synthesise(notes, voice.font, voice.program, _TAIL)
-
-
 class _Job(NamedTuple):
     source: Source
     part: str
@@ -490,7 +449,7 @@ def _make(root: Path, job: _Job) -> None:
     for rendering in renderings(piece, job.part, job.renderings):
         notes, onsets[rendering.name] = performed(sheet, rendering)
         table = np.array([(n.onset, n.pitch, n.duration, n.velocity, 0) for n in notes], float)
-        write_performance(root, piece, rendering.name, table, _sound(notes, rendering.voice))
+        write_performance(root, piece, rendering.name, table, samples.sound(notes, rendering.voice, _TAIL))
     write_sheet(root, piece, sheet, onsets, job.source.path.name)
 
 
