@@ -276,3 +276,38 @@ def test_bad_input_is_told_in_one_line():
     ]:
         with pytest.raises(DuetError):
             Steps(advances, weights)
+
+
+# -- end to end --------------------------------------------------------------------------------------------------------
+
+
+def test_global_path_worked_by_hand():
+    a, b, c = np.eye(3)
+    # a second b in the other sequence costs nothing: it stays on the row of b
+    path = dtw.global_path(np.array([a, b, c]).T, np.array([a, b, b, c]).T)
+    assert path.tolist() == [[0, 0], [1, 1], [1, 2], [2, 3]]
+    assert dtw.global_path(np.array([a]).T, np.array([b, c]).T).tolist() == [[0, 0], [0, 1]]
+    # equal costs everywhere: the diagonal first, then a step of the first sequence
+    same = np.ones((1, 3))
+    assert dtw.global_path(same, same).tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert dtw.global_path(np.ones((1, 4)), same).tolist() == [[0, 0], [1, 0], [2, 1], [3, 2]]
+
+
+@few
+@given(st.integers(0, 9999), st.integers(1, 300), st.integers(1, 300))
+def test_global_path_equals_librosa(seed, rows, columns):
+    rng = np.random.default_rng(seed)
+    first, second = unit(rng.standard_normal((8, rows))), unit(rng.standard_normal((8, columns)))
+    costs = np.maximum(1 - first.T @ second, 0)
+    steps = np.array([[1, 1], [1, 0], [0, 1]])
+    total, path = librosa.sequence.dtw(C=costs, step_sizes_sigma=steps)
+    ours = dtw.global_path(first, second)
+    assert costs[tuple(ours.T)].sum() == pytest.approx(total[-1, -1])
+    np.testing.assert_array_equal(ours, path[::-1])
+
+
+def test_global_path_refuses_what_cannot_be_compared():
+    with pytest.raises(DuetError, match="features"):
+        dtw.global_path(np.ones((3, 4)) / 3**0.5, np.ones((4, 4)) / 2)
+    with pytest.raises(DuetError, match="empty"):
+        dtw.global_path(np.ones((1, 0)), np.ones((1, 4)))

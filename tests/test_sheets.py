@@ -157,6 +157,17 @@ def test_names_say_ratio_and_instrument():
     assert all(tempo_ratio(r.name) == pytest.approx(r.ratio) for r in made)
     assert made == sheets.renderings("A__b__c", "train", 5) and made != sheets.renderings("A__b__d", "train", 5)
     assert sorted({r.ratio for r in sheets.renderings("A__b__c", "test", 0)}) == [0.5, 0.75, 1.0, 1.5, 2.0]
+    every = {(r.ratio, r.voice) for r in sheets.renderings("A__b__c", "train", None)}
+    assert every == set(itertools.product((0.9, 0.95, 1.0, 1.05, 1.1), sheets.voices()[0]))
+
+
+def test_one_composer_learns_and_the_others_are_tested():
+    pieces = [f"A__w{n // 2}__m{n % 2}" for n in range(24)] + ["B__x__y", "C__x__y"]
+    split = sheets.split_by_composer(pieces, "A")
+    assert split["test"] == ["B__x__y", "C__x__y"] and len(split["valid"]) == 4 and len(split["train"]) == 20
+    assert not {p.rsplit("__", 1)[0] for p in split["train"]} & {p.rsplit("__", 1)[0] for p in split["valid"]}
+    with pytest.raises(DuetError, match="too few"):
+        sheets.split_by_composer(pieces, "D")
 
 
 # -- sheets that cannot be used ----------------------------------------------------------------------------------------

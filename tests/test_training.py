@@ -93,6 +93,21 @@ def test_so_many_halvings_and_the_next_plateau_ends_it():
     assert steps[6:8] == pytest.approx([0.005] * 2, rel=1e-3) and steps[12:14] == pytest.approx([0.0025] * 2, rel=1e-3)
 
 
+def test_patience_may_change_after_the_first_halving():
+    settings = Training(
+        updates=40, epochs=20, learning_rate=0.01, schedule="plateau", patience=3, later_patience=1, halvings=1
+    )
+    _, _, _, outcome = descend(settings, [5, 6, 6, 6, 6, 6, 6, 3, 3])
+    assert len(outcome.validation) == 7  # four worse epochs, then two
+
+
+def test_weight_decay_pulls_weights_to_zero():
+    kept, decayed = (
+        descend(Training(updates=40, epochs=2, learning_rate=0.01, weight_decay=w), [2, 1])[0] for w in (0.0, 10.0)
+    )
+    assert decayed.weight.abs().sum() < kept.weight.abs().sum()
+
+
 def test_the_best_epochs_moments_come_back_with_its_weights():
     """Epoch 2's gradient points the other way: its memory of it would turn the first step of epoch 3."""
     settings = Training(updates=30, epochs=3, learning_rate=0.01, schedule="plateau", patience=0)

@@ -1,4 +1,4 @@
-"""Subsequence dynamic time warping: many queries against many documents, all matches, two live rows of memory.
+"""Dynamic time warping: many queries against many documents, all matches, two live rows of memory; and end to end.
 
 A query of N frames is aligned with any stretch of a document of M frames (free start, free end), as in section 3.4,
 retrieval, of Zalkow & Mueller, "Using weakly aligned score-audio pairs to train deep chroma models for cross-modal
@@ -149,6 +149,25 @@ def warping_path(query, document, steps: Steps = PAPER, end: int | None = None) 
         n, m = n - i, m - j
         path.append((n, begin + m))
     return np.array(path[::-1])
+
+
+def global_path(first, second) -> np.ndarray:
+    """(K, 2) int cells of the cheapest path from (0, 0) to (N - 1, M - 1): both sequences from end to end.
+
+    ``first`` (F, N) and ``second`` (F, M) have columns of unit length; steps (1, 1), (1, 0) and (0, 1) weigh the same,
+    and of equally cheap ones the diagonal is taken, then (1, 0) (fact sheet of alignment, Section 5).  Costs are
+    computed a few rows at a time, in float64; of all cells only a byte is kept.  Raises DuetError as the others do.
+    """
+    first, second = _features(first, "first sequence"), _features(second, "second sequence")
+    if len(first) != len(second):
+        raise DuetError(f"{len(first)} features cannot be compared with {len(second)}", remedy="compute both alike")
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    rows, columns = first.shape[1], second.shape[1]
+    chosen, live = np.empty((rows, columns), np.uint8), np.full(columns, np.inf)
+    for start in range(0, rows, TILE):
+        costs = np.maximum(1 - first[:, start : start + TILE].T @ second, 0)
+        _sweep_global(costs, live, chosen[start : start + TILE], start == 0)
+    return _path_back(chosen)
 
 
 def search(
@@ -676,6 +695,39 @@ def _advance_unbounded(table, index, begins, weights, live):
             other, diagonal = left + w01 * cost, row[m]
             left = other if other < best else best
             row[m] = left
+
+
+@numba.njit(nogil=True, cache=True)
+def _sweep_global(costs, live, chosen, begins):
+    """Advance ``live`` (M,), a row of D, over rows of costs; ``chosen`` gets 0, 1, 2: diagonal, (1, 0), (0, 1)."""
+    for n in range(len(costs)):
+        diagonal = left = np.inf  # D[n - 1, m - 1], D[n, m - 1]
+        for m in range(len(live)):
+            best, step = diagonal, 0
+            if live[m] < best:
+                best, step = live[m], 1
+            if left < best:
+                best, step = left, 2
+            if begins and n == 0 and m == 0:
+                best = 0.0
+            diagonal = live[m]
+            left = live[m] = best + costs[n, m]
+            chosen[n, m] = step
+
+
+@numba.njit(nogil=True, cache=True)
+def _path_back(chosen):
+    n, m = chosen.shape[0] - 1, chosen.shape[1] - 1
+    cells = np.empty((n + m + 1, 2), np.int64)
+    place = len(cells) - 1
+    cells[place] = n, m
+    while n or m:
+        step = chosen[n, m]
+        n -= step != 2
+        m -= step != 1
+        place -= 1
+        cells[place] = n, m
+    return cells[place:]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -47,6 +47,8 @@ class Training:
     clip: float = 0.0  # largest gradient norm; 0 clips nothing
     precision: str = "fp32"  # or "bf16": autocast of the forward pass
     halvings: int = field(default=0, metadata=LATER)  # plateau: how many there are; 0: as many as the epochs allow
+    later_patience: int = field(default=0, metadata=LATER)  # plateau: after the first halving; 0: the same
+    weight_decay: float = field(default=0.0, metadata=LATER)  # this times the weights joins their gradient
 
 
 @dataclass
@@ -112,7 +114,9 @@ def train(
         raise DuetError(f"{settings.updates} updates do not fill {settings.epochs} epochs", remedy="take fewer epochs")
     where = next(model.parameters()).device
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, eps=1e-7)
+    optimiser = torch.optim.Adam(
+        parameters, lr=settings.learning_rate, eps=1e-7, weight_decay=settings.weight_decay
+    )
     schedule = _schedule(optimiser, settings, per_epoch)
     curves: dict[str, list[float]] = {"loss": [], "validation": []}
     best_epoch, waited, halved = 0, 0, 0
@@ -171,7 +175,8 @@ def train(
                     best_moments = copy.deepcopy(optimiser.state_dict()["state"])
             else:
                 waited += 1
-                if settings.schedule == "plateau" and waited > settings.patience:
+                patience = settings.later_patience if halved and settings.later_patience else settings.patience
+                if settings.schedule == "plateau" and waited > patience:
                     waited, halved = 0, halved + 1
                     model.load_state_dict(best)
                     optimiser.load_state_dict({**optimiser.state_dict(), "state": copy.deepcopy(best_moments)})

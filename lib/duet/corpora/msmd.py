@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pretty_midi
@@ -61,6 +62,36 @@ class Unrolled:
     pitches: np.ndarray
     systems: np.ndarray
     widths: np.ndarray
+
+
+class Strip(NamedTuple):
+    """All systems of a piece side by side.
+
+    ``image`` (rows, width) uint8, 255 = paper; ``columns`` (s + 1,) at which systems begin and the last one ends; of
+    each notehead its system ``owner`` (-1: none) and its column in the strip ``positions``, (n,) as in ``noteheads``.
+    """
+
+    image: np.ndarray
+    columns: np.ndarray
+    owner: np.ndarray
+    positions: np.ndarray
+
+
+def unroll(
+    pages: Sequence[np.ndarray], systems: Sequence[tuple[int, float, float, float, float]], rows: int = STRIP_ROWS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each system ``rows`` rows around its middle, over its own columns, side by side; nothing is rescaled.
+
+    ``systems`` are (page, top, left, bottom, right).  Gives the (rows, width) uint8 strip and the (s + 1,) columns at
+    which systems begin and the last one ends.  Rows beyond a page repeat its edge, as in the published code.
+    """
+    parts = []
+    for page, top, left, bottom, right in systems:
+        image = pages[page]
+        middle = int((top + bottom) // 2)
+        wanted = np.arange(middle - rows // 2, middle - rows // 2 + rows).clip(0, image.shape[0] - 1)
+        parts.append(image[wanted, max(0, round(left)) : min(image.shape[1], round(right))])
+    return np.concatenate(parts, 1), np.cumsum([0, *(part.shape[1] for part in parts)])
 
 
 class Msmd:
@@ -168,7 +199,7 @@ class Msmd:
         if values.ndim != 2 or values.shape[0] != BANDS:
             path = self._folder(piece) / "performances" / performance
             raise DuetError(f"its spectrogram has shape {values.shape}, not (92, T)", path=path, remedy=_RESTORE)
-        return values.astype(np.float32, copy=False)
+        return values.astype(np.float32, copy=False)  # still mapped where it is float32
 
     def notes(self, piece: str, performance: str) -> np.ndarray:
         """(N, 5) float: onset and duration are columns 0 and 2, in seconds; 1 is pitch, 3 velocity, 4 channel."""
@@ -178,38 +209,32 @@ class Msmd:
             raise DuetError(f"its notes have shape {values.shape}, not (N, 5)", path=path, remedy=_RESTORE)
         return values
 
-    def unrolled(self, piece: str, performance: str, rows: int = STRIP_ROWS) -> Unrolled:
-        """The strip: of each system ``rows`` rows around its middle, over its own columns; nothing is rescaled.
-
-        Rows beyond a page repeat its edge, as in the published code.  Noteheads that no system owns are left out.
-        """
-        pages, systems, heads = self.pages(piece), self.systems(piece), self.noteheads(piece)
-        seconds = self.onsets(piece, performance)
-        pieces, starts, lefts, width = [], {}, {}, 0
-        for page, boxes in enumerate(systems):
-            for number, (top, left, bottom, right) in enumerate(boxes):
-                image = pages[page]
-                first, last = max(0, round(left)), min(image.shape[1], round(right))
-                middle = int((top + bottom) // 2)
-                wanted = np.arange(middle - rows // 2, middle - rows // 2 + rows).clip(0, image.shape[0] - 1)
-                pieces.append(image[wanted, first:last])
-                starts[page, number], lefts[page, number] = width, first
-                width += max(0, last - first)
-        if not pieces:
+    def strip(self, piece: str, rows: int = STRIP_ROWS) -> Strip:
+        """All systems of a piece side by side, see :func:`unroll`.  Raises DuetError where it has none."""
+        pages, systems = self.pages(piece), self.systems(piece)
+        places = [(page, number, box) for page, own in enumerate(systems) for number, box in enumerate(own)]
+        if not places:
             raise DuetError("has no systems", path=self._folder(piece), remedy=_RESTORE)
-        keys = list(zip(heads["page"].tolist(), heads["system"].tolist(), strict=True))
-        usable = np.array([k in starts for k in keys], bool) & np.isfinite(seconds)
-        offset = np.array([starts.get(k, 0) - lefts.get(k, 0) for k in keys], float)
-        columns = heads["column"] + offset
-        order = np.flatnonzero(usable)
-        order = order[np.lexsort((columns[order], seconds[order]))]
-        firsts = {}
-        for index in order[::-1]:
-            firsts[keys[index]] = seconds[index]
-        table = np.array([(start, firsts.get(key, np.nan)) for key, start in starts.items()], float)
-        edges = np.array([*starts.values(), width])
+        image, columns = unroll(pages, [(page, *box) for page, _, box in places], rows)
+        number = {(page, n): place for place, (page, n, _) in enumerate(places)}
+        heads = self.noteheads(piece)
+        keys = zip(heads["page"].tolist(), heads["system"].tolist(), strict=True)
+        owner = np.array([number.get(key, -1) for key in keys], int)
+        lefts = np.array([max(0, round(box[1])) for _, _, box in places], float)
+        return Strip(image, columns, owner, heads["column"] + (columns[:-1] - lefts)[owner])
+
+    def unrolled(self, piece: str, performance: str, rows: int = STRIP_ROWS) -> Unrolled:
+        """The strip and its sounding noteheads.  Those that no system owns are left out."""
+        strip, seconds = self.strip(piece, rows), self.onsets(piece, performance)
+        usable = np.flatnonzero((strip.owner >= 0) & np.isfinite(seconds))
+        order = usable[np.lexsort((strip.positions[usable], seconds[usable]))]
+        firsts = np.full(len(strip.columns) - 1, np.nan)
+        owners, where = np.unique(strip.owner[order], return_index=True)  # the first of each: they are in time's order
+        firsts[owners] = seconds[order[where]]
+        table = np.column_stack([strip.columns[:-1], firsts])
+        pitches = self.noteheads(piece)["pitch"][order]
         return Unrolled(
-            np.concatenate(pieces, 1), columns[order], seconds[order], heads["pitch"][order], table, np.diff(edges)
+            strip.image, strip.positions[order], seconds[order], pitches, table, np.diff(strip.columns)
         )
 
     def problems(self, workers: int | None = None, progress: bool = False) -> dict[str, str]:
@@ -274,7 +299,7 @@ def soundfont(performance: str) -> str:
 
 def _loaded(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # a corpus's spectrograms do not fit the memory
     except (OSError, ValueError, EOFError) as error:
         raise DuetError(f"is not a readable array: {error}", path=path, remedy=_RESTORE) from None
 

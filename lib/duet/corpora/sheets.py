@@ -32,7 +32,7 @@ from . import samples
 from .msmd import PARTS, VELOCITY, Msmd, read_split, write_performance, write_sheet, write_split
 from .samples import Voice
 
-BUILDER_VERSION = 1  # raise it when the same sources and settings give other files
+BUILDER_VERSION = 2  # raise it when the same sources and settings give other files
 
 _TAIL = 1.5  # seconds after the last note
 _RATIOS = (0.9, 0.95, 1.0, 1.05, 1.1)  # of training, as MSMD draws them
@@ -382,6 +382,24 @@ def split_by_tune(engraved: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return {part: sorted(own) for part, own in split.items()}
 
 
+def split_by_composer(pieces: Sequence[str], composer: str) -> dict[str, list[str]]:
+    """One composer's pieces for training, a sixth of them to validate, all others for the test; works stay together.
+
+    Raises DuetError where one of the three is empty.
+    """
+    own = [p for p in pieces if p.split("__")[0] == composer]
+    works = sorted({p.rsplit("__", 1)[0] for p in own}, key=lambda work: files.digest("side", work))
+    held_out = set(works[: max(1, round(len(works) / 6))])
+    split = {
+        "train": sorted(p for p in own if p.rsplit("__", 1)[0] not in held_out),
+        "valid": sorted(p for p in own if p.rsplit("__", 1)[0] in held_out),
+        "test": sorted(set(pieces) - set(own)),
+    }
+    if not all(split.values()):
+        raise DuetError(f"{len(pieces)} pieces, {len(own)} of them by {composer}, are too few", remedy="give more")
+    return split
+
+
 # -- performances ------------------------------------------------------------------------------------------------------
 
 
@@ -392,11 +410,11 @@ class _Rendering(NamedTuple):
     expressive: bool
 
 
-def renderings(piece: str, part: str, count: int) -> list[_Rendering]:
+def renderings(piece: str, part: str, count: int | None) -> list[_Rendering]:
     """What is played of a piece: always one at the notated tempo, and one with rubato on the same instrument.
 
-    Training has ``count`` more, tempo and instrument drawn from a seed; the test has further tempi, as the passage
-    study needs them.
+    Training has ``count`` more (None: every tempo on every instrument), drawn from a seed; the test has further tempi,
+    as the passage study needs them.
     """
     training, test = voices()
     voice = test if part == "test" else training[0]
@@ -436,7 +454,7 @@ def performed(sheet: Sheet, rendering: _Rendering) -> tuple[list[Played], np.nda
 class _Job(NamedTuple):
     source: Source
     part: str
-    renderings: int
+    renderings: int | None
 
 
 def _make(root: Path, job: _Job) -> None:
@@ -462,12 +480,15 @@ class OpenSheets:
 
     ``collection``: "mutopia" (MSMD's own pieces, needs `make corpora` or DUET_SCORES, and LilyPond), "registry" (what
     is inside music21), or a folder of the user's own scores.  ``pieces``: how many, None for all there are.
-    ``renderings``: performances of each training piece beyond the two that every piece has.
+    ``renderings``: performances of each training piece beyond the two that every piece has.  ``composer``: the one, as
+    names of pieces begin, that a study trains on alone: the training pieces are played in every tempo by every
+    instrument, and where no split is published everybody else is tested.
     """
 
     collection: str
     pieces: int | None = None
     renderings: int = 6
+    composer: str = ""
 
     @property
     def name(self) -> str:
@@ -516,9 +537,11 @@ class OpenSheets:
         kept = {e.source.piece: e.source for e in good}
         if wanted:
             split = {part: [p for p in own if p in kept] for part, own in wanted.items()}
+        elif self.composer:
+            split = split_by_composer(list(kept), self.composer)
         else:
             split = split_by_tune([(e.source.piece, e.tune) for e in good])
-        jobs = [_Job(kept[piece], part, self.renderings) for part, own in split.items() for piece in own]
+        jobs = [_Job(kept[piece], part, self._count(piece)) for part, own in split.items() for piece in own]
         list(in_parallel(partial(_make, root), jobs, "performances", workers, progress))
         if wanted:
             _write_published(root, set(kept))
@@ -528,6 +551,9 @@ class OpenSheets:
         description = {"name": self.name, "fingerprint": identity, "settings": settings, "layout": "MSMD"}
         files.write_json(root / "corpus.json", {**description, "counts": counts, "stand_in": True})
         return Msmd(root)
+
+    def _count(self, piece: str) -> int | None:
+        return None if self.composer and piece.split("__")[0] == self.composer else self.renderings
 
 
 def _write_published(root: Path, kept: set[str]) -> None:
