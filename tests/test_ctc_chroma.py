@@ -166,7 +166,7 @@ def test_names_and_runs_are_unique_and_the_core_is_what_it_says(preset):
     assert len({run.name for run in grid}) == len({run.config for run in grid}) == len(grid)
     assert study.runs(preset, core_only=True) == [run for run in grid if run.core]
     assert {run.name for run in grid if not run.core} == (
-        {"ctc-centred-f1-s0"} if study.PRESETS[preset].controls else set()
+        {"ctc-centred-f1-s0", "ctc-long-f1-s0"} if study.PRESETS[preset].controls else set()
     )
 
 
@@ -196,7 +196,9 @@ def test_arms_that_claims_compare_are_trained_alike(preset):
             assert (config.method, config.fold, config.seed) == (method.split("-")[0], int(fold), int(seed))
             assert config.network == ("full" if "full" in method else p.network)
             assert config.centred == ("centred" in method)
-            if config.method != "untrained":
+            if "long" in method:
+                assert config.training.updates == 4 * p.training.updates
+            elif config.method != "untrained":
                 assert config.training == (p.full if "full" in method else p.training)
     for loss in ("ctc", "cce"):
         assert sum(re.match(rf"{loss}-f\d", name) is not None for name in grid) == len(p.folds) * len(p.seeds)
@@ -857,15 +859,22 @@ def test_themes_without_an_alignment_are_in_no_quarter(toy, data, whole, lacking
         assert curve["to (s)"].notna().all()
 
 
-def test_label_errors_are_edits_per_hundred_notes(whole):
+def test_label_errors_are_edits_per_hundred_notes(whole, data):
     placed(whole)
     for seed, edits in ((0, 2), (1, 4)):
         for fold in range(1, 6):
             place(whole, f"ctc-f{fold}-s{seed}", [1] * 12, edits=edits + 4 * (fold == 1))
-    table = study.table_label_errors(study.Results(whole)).set_index(["method", "fold"])["ours"]
+    found = study.Results(whole)
+    table = study.table_label_errors(found).set_index(["method", "fold"])["ours"]
     assert table["ctc", 1] == (75 + 100) / 2 and table["ctc", 3] == (25 + 50) / 2
     assert table["ctc", 0] == pytest.approx(100 * (3 * 6 + 9 * 2 + 3 * 8 + 9 * 4) / 2 / 96, abs=1e-4)
     assert np.isnan(table["ctc full", 2]) and table["ctc full", 1] == 25
+    first = np.array([data.fold_of[t] == 1 for t in data.themes])
+    found = study.Results(whole)
+    found.subsets |= {"melody": first, "bass": ~first}  # whose lines they are
+    parts = study.table_label_errors(found).set_index(["method", "fold", "part"])["ours"]
+    assert parts["ctc", 0, "melody"] == (75 + 100) / 2 and parts["ctc", 0, "bass"] == (25 + 50) / 2
+    assert ("ctc", 0, "inner") not in parts  # nobody's line
 
 
 def test_off_theme_energy_is_a_mean_over_themes(whole):
@@ -948,7 +957,7 @@ def test_every_table_stands_with_all_runs(whole, data, tmp_path):
         assert table.drop_duplicates(list(table)[:-7]).shape == table.shape  # a row is a cell
         filled = table["ours"].notna()
         if make is study.table_label_errors:
-            assert filled.sum() == 8  # all but folds 2 to 5 of the paper's network
+            assert filled.sum() == 10  # all but folds 2 to 5 of the paper's network and of the long training
         else:
             assert filled.all()
         assert (table["low"][filled] <= table["ours"][filled] + 1e-4).all()

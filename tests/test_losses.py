@@ -6,7 +6,7 @@ from itertools import groupby, product
 import pytest
 import torch
 
-from duet.losses import ctc_loss, frame_binary_cross_entropy, frame_cross_entropy, steps_needed
+from duet.losses import ctc_loss, frame_binary_cross_entropy, frame_cross_entropy, info_nce, steps_needed
 
 torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
 BLANK = 2
@@ -109,3 +109,10 @@ def test_binary_cross_entropy_is_the_mean_over_valid_bins():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()
     assert not logits.grad[0, 1:].any() and torch.isfinite(logits.grad).all()
+
+
+def test_info_nce_by_hand():
+    anchors, others = torch.eye(3), torch.eye(3)
+    assert info_nce(anchors, others, 1.0).item() == pytest.approx(math.log(1 + 2 / math.e))
+    wrong = info_nce(anchors, others[[1, 2, 0]], 1.0).item()
+    assert wrong == pytest.approx(math.log(2 + math.e))  # each partner has cosine 0, one of the others 1

@@ -70,8 +70,9 @@ def test_one_cycle_rises_and_falls_over_exactly_this_training():
         return stop + (start - stop) * (1 + math.cos(math.pi * part)) / 2
 
     peak, last = 0.3 * 41 - 1, 40
-    expected = [cosine(low, high, k / peak) if k <= peak else cosine(high, end, (k - peak) / (last - peak))
-                for k in range(40)]
+    expected = [
+        cosine(low, high, k / peak) if k <= peak else cosine(high, end, (k - peak) / (last - peak)) for k in range(40)
+    ]
     assert rates(before, after) == pytest.approx(expected, rel=5e-3, abs=2e-7)
 
 
@@ -91,6 +92,28 @@ def test_so_many_halvings_and_the_next_plateau_ends_it():
     assert len(outcome.validation) == 8 and outcome.best_epoch == 3  # plateaus end epochs 3, 6 and 8: one too many
     steps = rates(before, after)
     assert steps[6:8] == pytest.approx([0.005] * 2, rel=1e-3) and steps[12:14] == pytest.approx([0.0025] * 2, rel=1e-3)
+
+
+def test_halving_goes_on_from_where_it_is_down_to_the_lowest_rate():
+    settings = Training(updates=16, epochs=8, learning_rate=0.01, schedule="halving", patience=1, lowest_rate=0.004)
+    _, before, after, outcome = descend(settings, [5, 6, 6, 6, 6, 6, 6, 6])
+    assert before[6] == after[2] and outcome.best_epoch == 0  # no weights come back
+    steps = rates(before, after)
+    assert steps[:6] == pytest.approx([0.01] * 6, rel=1e-3)
+    assert steps[6:10] == pytest.approx([0.005] * 4, rel=1e-3) and steps[10:] == pytest.approx([0.004] * 6, rel=1e-3)
+
+
+def test_adamw_decays_matrices_alone():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = Training(1, 1, learning_rate=0.1, optimiser="adamw", weight_decay=0.5)
+    train(model, lambda epoch: [0], lambda m, _: sum((p * 0).sum() for p in m.parameters()), lambda m: 0.0, settings,
+          seed=0)  # fmt: skip
+    after = dict(model.named_parameters())
+    assert torch.allclose(after["0.weight"], start["0.weight"] * 0.95)  # no gradient: the decay alone
+    assert all(torch.equal(after[n], start[n]) for n in ("0.bias", "1.weight", "1.bias"))
+    with pytest.raises(DuetError, match="optimiser"):
+        train(model, None, None, None, replace(settings, optimiser="sgd"), seed=0)
 
 
 def test_patience_may_change_after_the_first_halving():
@@ -137,8 +160,14 @@ def test_frozen_parameters_stay_out_of_the_optimiser_and_the_norm():
     model = nn.Linear(1, 2)
     model.bias.requires_grad_(False)
     bias = model.bias.clone()
-    train(model, lambda epoch: iter(range(99)), lambda m, _: m(torch.ones(1, 1)).sum(), lambda m: 0.0,
-          replace(CONSTANT, clip=1.0), seed=0)
+    train(
+        model,
+        lambda epoch: iter(range(99)),
+        lambda m, _: m(torch.ones(1, 1)).sum(),
+        lambda m: 0.0,
+        replace(CONSTANT, clip=1.0),
+        seed=0,
+    )
     assert torch.equal(model.bias, bias) and model.bias.grad is None
 
 
@@ -164,10 +193,13 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoin
     assert len(torch.load(checkpoint, weights_only=True)["curves"]["loss"]) == 1
 
 
-@pytest.mark.parametrize(("settings", "said"), [
-    (replace(CONSTANT, schedule="cosine"), r"unknown schedule 'cosine' \(one of constant, one_cycle, plateau\)"),
-    (replace(CONSTANT, updates=2), "2 updates do not fill 3 epochs"),
-])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (replace(CONSTANT, schedule="cosine"), r"unknown schedule 'cosine' \(one of constant, one_cycle, .*\)"),
+        (replace(CONSTANT, updates=2), "2 updates do not fill 3 epochs"),
+    ],
+)
 def test_impossible_settings_are_refused(settings, said):
     with pytest.raises(DuetError, match=said):
         descend(settings)
@@ -218,12 +250,16 @@ def fit(settings, checkpoint=None, stop_after=None, disturb=0):
     return outcome, {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("settings", [
-    Training(20, epochs=5, learning_rate=0.05, warm_up=7),
-    Training(20, epochs=5, learning_rate=0.05, schedule="one_cycle", clip=1.0),
-    Training(20, epochs=5, learning_rate=0.5, schedule="plateau", patience=0),
-    Training(20, epochs=5, learning_rate=0.05, schedule="one_cycle", precision="bf16"),
-], ids=lambda s: f"{s.schedule}-{s.precision}")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Training(20, epochs=5, learning_rate=0.05, warm_up=7),
+        Training(20, epochs=5, learning_rate=0.05, schedule="one_cycle", clip=1.0),
+        Training(20, epochs=5, learning_rate=0.5, schedule="plateau", patience=0),
+        Training(20, epochs=5, learning_rate=0.05, schedule="one_cycle", precision="bf16"),
+    ],
+    ids=lambda s: f"{s.schedule}-{s.precision}",
+)
 def test_stopped_after_any_epoch_a_run_ends_as_if_undisturbed(settings, tmp_path):
     whole, weights = fit(settings)
     for stop in range(1, settings.epochs + 1):
@@ -244,17 +280,29 @@ def test_precision_and_seed_matter():
 
 def finished(tmp_path, model=None):
     checkpoint = tmp_path / "run.pt"
-    train(model or scalar(), lambda epoch: iter(range(99)), lambda m, _: sum(p.sum() for p in m.parameters()),
-          lambda m: 0.0, CONSTANT, seed=0, checkpoint=checkpoint, stop_after=1)
+    train(
+        model or scalar(),
+        lambda epoch: iter(range(99)),
+        lambda m, _: sum(p.sum() for p in m.parameters()),
+        lambda m: 0.0,
+        CONSTANT,
+        seed=0,
+        checkpoint=checkpoint,
+        stop_after=1,
+    )
     return checkpoint
 
 
-@pytest.mark.parametrize("damage", [
-    lambda content: content[: len(content) // 2],
-    lambda content: b"",
-    lambda content: b"not a checkpoint",
-    lambda content: content[:100] + bytes(200) + content[300:],
-], ids=["truncated", "empty", "text", "overwritten"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"not a checkpoint",
+        lambda content: content[:100] + bytes(200) + content[300:],
+    ],
+    ids=["truncated", "empty", "text", "overwritten"],
+)
 def test_a_damaged_checkpoint_is_named(damage, tmp_path):
     checkpoint = finished(tmp_path)
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
@@ -262,14 +310,18 @@ def test_a_damaged_checkpoint_is_named(damage, tmp_path):
         descend(CONSTANT, checkpoint=checkpoint)
 
 
-@pytest.mark.parametrize("content", [
-    lambda tmp_path: torch.load(finished(tmp_path, nn.Linear(3, 1)), weights_only=True),
-    lambda tmp_path: {**torch.load(finished(tmp_path), weights_only=True), "model": {}},
-    lambda tmp_path: {k: v for k, v in torch.load(finished(tmp_path), weights_only=True).items() if k != "curves"},
-    lambda tmp_path: {"weight": torch.zeros(1)},
-    lambda tmp_path: torch.zeros(3),
-    lambda tmp_path: [1, 2],
-], ids=["shape", "names", "entry", "weights", "tensor", "list"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda tmp_path: torch.load(finished(tmp_path, nn.Linear(3, 1)), weights_only=True),
+        lambda tmp_path: {**torch.load(finished(tmp_path), weights_only=True), "model": {}},
+        lambda tmp_path: {k: v for k, v in torch.load(finished(tmp_path), weights_only=True).items() if k != "curves"},
+        lambda tmp_path: {"weight": torch.zeros(1)},
+        lambda tmp_path: torch.zeros(3),
+        lambda tmp_path: [1, 2],
+    ],
+    ids=["shape", "names", "entry", "weights", "tensor", "list"],
+)
 def test_a_checkpoint_of_another_network_is_named(content, tmp_path):
     checkpoint = tmp_path / "run.pt"
     torch.save(content(tmp_path), checkpoint)
@@ -285,10 +337,14 @@ class Malicious:
         return Path.touch, (self.marker,)
 
 
-@pytest.mark.parametrize("save", [
-    lambda bad, path: path.write_bytes(pickle.dumps(bad)),
-    lambda bad, path: torch.save({"model": bad}, path),
-], ids=["pickle", "torch"])
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda bad, path: path.write_bytes(pickle.dumps(bad)),
+        lambda bad, path: torch.save({"model": bad}, path),
+    ],
+    ids=["pickle", "torch"],
+)
 def test_nothing_in_a_checkpoint_is_executed(save, tmp_path):
     marker, checkpoint = tmp_path / "executed", tmp_path / "run.pt"
     pickle.loads(pickle.dumps(Malicious(marker)))
@@ -499,8 +555,13 @@ print("FOUND", json.dumps(found))
 
 def test_killed_runs_end_bit_for_bit_as_undisturbed_ones(tmp_path):
     """At ten random moments, and wherever a file is being written."""
-    environment = {**os.environ, "DUET_CACHE": str(tmp_path / "cache"), "DUET_RESULTS": str(tmp_path / "results"),
-                   "DUET_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "DUET_CACHE": str(tmp_path / "cache"),
+        "DUET_RESULTS": str(tmp_path / "results"),
+        "DUET_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run([sys.executable, "-c", KILLER], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.split("FOUND", 1)[1])

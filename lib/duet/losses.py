@@ -67,3 +67,13 @@ def pairwise_ranking_loss(anchors: Tensor, others: Tensor, margin: float) -> Ten
     hinge = (margin - similarity.diagonal()[:, None] + similarity).clamp(min=0)
     wrong = 1 - torch.eye(len(anchors), device=anchors.device)
     return (hinge * wrong).sum() / wrong.sum()
+
+
+def info_nce(anchors: Tensor, others: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross-entropy of finding each row's partner among all of the batch, both ways, of unit vectors (B, d).
+
+    Source: van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, Equation 4.
+    """
+    scores = anchors @ others.T / temperature
+    own = torch.arange(len(scores), device=scores.device)
+    return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import features, files, paths
-from .corpora.msmd import Msmd
+from .corpora.msmd import EXPRESSIVE, Msmd, soundfont, tempo_ratio
 from .errors import DuetError
 from .filterbank import FRAMES_PER_SECOND
 
@@ -72,6 +72,17 @@ def frame_of(seconds: np.ndarray) -> np.ndarray:
     return np.ceil(np.asarray(seconds) * FRAMES_PER_SECOND - 1e-6).astype(int)
 
 
+class Take(NamedTuple):
+    """One performance of a piece."""
+
+    piece: str
+    performance: str
+
+
+#: of MSMD 1.1: what the test, and what training without augmentation is played on (fact sheet of passages, Section 2)
+PUBLISHED_FIXED = ("grand-piano-YDP-20160804", "ElectricPiano")
+
+
 class Pieces:
     """Strips and noteheads of a corpus's pieces, made once and memory-mapped from then on."""
 
@@ -106,6 +117,26 @@ class Pieces:
             table[4:, heads],
             tuple(self.corpus.performances(name)),
         )
+
+
+    def fixed(self, name: str) -> Take:
+        """The performance that training without augmentation, validation and test have: at the notated tempo.
+
+        Of several instruments the one that has a tempo curve too, which is the test's in a test piece; MSMD itself has
+        no such performance, and its own fixed instruments.  Raises DuetError where there is none.
+        """
+        performances = self.get(name).performances
+        takes = [p for p in performances if tempo_ratio(p) == 1 and not p.endswith(EXPRESSIVE)]
+        wanted = [p for p in takes if p + EXPRESSIVE in performances]
+        wanted += [p for font in PUBLISHED_FIXED for p in takes if soundfont(p) == font]
+        if not wanted:
+            raise DuetError(f"{name} has no performance at its own tempo", path=self.corpus.root, remedy="render one")
+        return Take(name, wanted[0])
+
+    def expressive(self, name: str) -> Take | None:
+        """The fixed performance's counterpart with a tempo curve, where there is one."""
+        fixed = self.fixed(name).performance + EXPRESSIVE
+        return Take(name, fixed) if fixed in self.get(name).performances else None
 
 
 def _image(corpus: Msmd, name: str) -> np.ndarray:

@@ -25,7 +25,8 @@ from .errors import DuetError
 from .progress import Progress
 from .runs import LATER
 
-SCHEDULES = ("constant", "one_cycle", "plateau")
+SCHEDULES = ("constant", "one_cycle", "plateau", "halving")
+OPTIMISERS = ("adam", "adamw")
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class Training:
     """How long and how a network is trained; part of a run's config.
 
     An epoch is ``updates / epochs`` updates and ends with a validation and a checkpoint.  On a plateau, that is after
-    ``patience + 1`` epochs without a better validation, the best epoch's weights and moments come back at half the
-    rate; after ``halvings`` of them the next plateau ends the training, and ``epochs`` is only the most there can be.
+    ``patience + 1`` epochs without a better validation, the schedule "halving" goes on at half the rate, and "plateau"
+    does so from the best epoch's weights and moments; after ``halvings`` of them the next plateau ends the training,
+    and ``epochs`` is only the most there can be.  "adamw" decays matrices and kernels apart from their gradient, and
+    neither biases nor weights of norms.
     """
 
     updates: int
@@ -43,12 +46,14 @@ class Training:
     learning_rate: float = 1e-3
     schedule: str = "constant"
     warm_up: int = 0  # updates of linear rise to the learning rate (constant and plateau)
-    patience: int = 3  # plateau: epochs without a better validation that are borne
+    patience: int = 3  # plateau and halving: epochs without a better validation that are borne
     clip: float = 0.0  # largest gradient norm; 0 clips nothing
     precision: str = "fp32"  # or "bf16": autocast of the forward pass
     halvings: int = field(default=0, metadata=LATER)  # plateau: how many there are; 0: as many as the epochs allow
     later_patience: int = field(default=0, metadata=LATER)  # plateau: after the first halving; 0: the same
     weight_decay: float = field(default=0.0, metadata=LATER)  # this times the weights joins their gradient
+    optimiser: str = field(default="adam", metadata=LATER)
+    lowest_rate: float = field(default=0.0, metadata=LATER)  # halving goes no further
 
 
 @dataclass
@@ -109,14 +114,14 @@ def train(
     """
     if settings.schedule not in SCHEDULES:
         raise DuetError(f"unknown schedule {settings.schedule!r}", remedy=f"one of {', '.join(SCHEDULES)}")
+    if settings.optimiser not in OPTIMISERS:
+        raise DuetError(f"unknown optimiser {settings.optimiser!r}", remedy=f"one of {', '.join(OPTIMISERS)}")
     per_epoch = settings.updates // settings.epochs
     if per_epoch < 1:
         raise DuetError(f"{settings.updates} updates do not fill {settings.epochs} epochs", remedy="take fewer epochs")
     where = next(model.parameters()).device
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.Adam(
-        parameters, lr=settings.learning_rate, eps=1e-7, weight_decay=settings.weight_decay
-    )
+    optimiser = _optimiser(model, settings)
     schedule = _schedule(optimiser, settings, per_epoch)
     curves: dict[str, list[float]] = {"loss": [], "validation": []}
     best_epoch, waited, halved = 0, 0, 0
@@ -176,12 +181,13 @@ def train(
             else:
                 waited += 1
                 patience = settings.later_patience if halved and settings.later_patience else settings.patience
-                if settings.schedule == "plateau" and waited > patience:
+                if settings.schedule in ("plateau", "halving") and waited > patience:
                     waited, halved = 0, halved + 1
-                    model.load_state_dict(best)
-                    optimiser.load_state_dict({**optimiser.state_dict(), "state": copy.deepcopy(best_moments)})
+                    if settings.schedule == "plateau":
+                        model.load_state_dict(best)
+                        optimiser.load_state_dict({**optimiser.state_dict(), "state": copy.deepcopy(best_moments)})
                     for group in optimiser.param_groups:
-                        group["lr"] /= 2
+                        group["lr"] = max(group["lr"] / 2, settings.lowest_rate)
             if checkpoint is not None:
                 with files.atomic(checkpoint) as path:
                     torch.save(
@@ -204,6 +210,16 @@ def train(
     model.load_state_dict(best)
     model.eval()
     return Outcome(curves["loss"], curves["validation"], best_epoch)
+
+
+def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    common = {"lr": settings.learning_rate, "eps": 1e-7}
+    if settings.optimiser == "adam":
+        return torch.optim.Adam(trained, weight_decay=settings.weight_decay, **common)
+    matrices, others = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim == 1]
+    decays = {"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}
+    return torch.optim.AdamW([group for group in decays if group["params"]], **common)
 
 
 def _schedule(optimiser: torch.optim.Optimizer, settings: Training, per_epoch: int):

@@ -37,6 +37,7 @@ from ..progress import in_parallel
 VELOCITY = 64  # of every note that is rendered
 PARTS = ("train", "valid", "test")
 STRIP_ROWS = 200
+EXPRESSIVE = "-rubato"  # ends the names of performances with a tempo curve
 
 _RESTORE = "restore the piece from msmd_aug_v1-1_no-audio.zip, or build it again"
 
@@ -294,7 +295,7 @@ def tempo_ratio(performance: str) -> float:
 
 def soundfont(performance: str) -> str:
     """What plays, by the performance's name."""
-    return re.sub(r"^.*_tempo-\d+_", "", performance)
+    return re.sub(r"^.*_tempo-\d+_", "", performance).removesuffix(EXPRESSIVE)
 
 
 def _loaded(path: Path) -> np.ndarray:

@@ -29,7 +29,7 @@ from ..performance import Manner
 from ..progress import in_parallel
 from ..synthesis import Played
 from . import samples
-from .msmd import PARTS, VELOCITY, Msmd, read_split, write_performance, write_sheet, write_split
+from .msmd import EXPRESSIVE, PARTS, VELOCITY, Msmd, read_split, write_performance, write_sheet, write_split
 from .samples import Voice
 
 BUILDER_VERSION = 2  # raise it when the same sources and settings give other files
@@ -423,7 +423,7 @@ def renderings(piece: str, part: str, count: int | None) -> list[_Rendering]:
         others = [(r, v) for r in _RATIOS for v in training if (r, v) != ratios[0]]
         ratios += [others[i] for i in _seed(piece, "renderings").permutation(len(others))[:count]]
     made = [_Rendering(f"{piece}_tempo-{round(1000 * r)}_{v}", r, v, False) for r, v in ratios]
-    return [*made, _Rendering(f"{piece}_tempo-1000_{voice}-rubato", 1.0, voice, True)]
+    return [*made, _Rendering(f"{piece}_tempo-1000_{voice}{EXPRESSIVE}", 1.0, voice, True)]
 
 
 def performed(sheet: Sheet, rendering: _Rendering) -> tuple[list[Played], np.ndarray]:

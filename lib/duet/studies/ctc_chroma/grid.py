@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...corpora import themes
 from ...runs import Run
@@ -127,5 +127,7 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
             add(f"strong-f{fold}-s{p.seeds[0]}", "frames aligned note by note", method="strong", fold=fold)
         trained = f"ctc-f{first}-s{p.seeds[0]}"
         add(f"exact-f{first}-s0", "its chroma of exact HCQTs", parents=(trained,), method="exact", fold=first)
+        longer = replace(p.training, updates=4 * p.training.updates, epochs=2 * p.training.epochs)
+        add(f"ctc-long-f{first}-s0", "four times the updates", core=False, method="ctc", fold=first, training=longer)
         add(f"ctc-centred-f{first}-s0", "centred pooling", core=False, method="ctc", fold=first, centred=True)
     return [run for run in grid if run.core or not core_only]

@@ -33,10 +33,12 @@ METHODS = {
     "exact": "C_CTC, of six separate librosa transforms",
     "cce full": "C_CCE, the paper's network",
     "ctc full": "C_CTC, the paper's network",
+    "ctc long": "C_CTC, four times the updates",
     "ctc centred": "C_CTC, centred pooling",
 }
 
 QUARTERS = ("least", "less", "more", "most")  # of rubato
+PARTS = ("melody", "inner", "bass")  # whose line an open theme is; other collections do not say
 
 # -- results -----------------------------------------------------------------------------------------------------------
 
@@ -55,8 +57,10 @@ class Results(results.Results):
         self.rubato = rubato(self.data)
         known = ~np.isnan(self.rubato)
         edges = np.quantile(self.rubato[known], (0.25, 0.5, 0.75)) if known.any() else np.zeros(3)
-        #: queries by quarters of rubato
+        #: queries by quarters of rubato, and by whose line they are
         self.subsets = {q: known & (np.digitize(self.rubato, edges) == k) for k, q in enumerate(QUARTERS)}
+        labels = np.array([self.data.corpus.theme(t).label for t in self.data.themes])
+        self.subsets |= {part: labels == part for part in PARTS}
         #: queries that every method is judged by: those of the folds that this preset trains for
         self.tested = np.isin([self.data.fold_of[t] for t in self.data.themes], self.preset.folds)
 
@@ -127,7 +131,7 @@ class Results(results.Results):
         the source-filter model.
         """
         if measure == "label error":
-            return self._label_errors(arm, fold)
+            return self._label_errors(arm, fold, subset)
         if measure == "off-theme":
             by_seed = self._by_seed(arm, fold).values()
             values = [self._spread(names, lambda record: record["off_theme"], fold) for names in by_seed]
@@ -150,13 +154,14 @@ class Results(results.Results):
         weights = tested.astype(float) if weights is None else np.where(tested, weights, 0)
         return self.resampling.rate(np.where(tested, values, 0), weights, scale)
 
-    def _label_errors(self, arm: str, fold: int) -> np.ndarray | None:
+    def _label_errors(self, arm: str, fold: int, subset: str) -> np.ndarray | None:
         by_seed = [n for n in self._by_seed(arm, fold).values() if "decoded" in self.records[n[0]]["result"]]
         if not by_seed:
             return None
         edits = [self._spread(names, lambda record: record["decoded"]["test"]["edits"], fold) for names in by_seed]
         lengths = self._spread(by_seed[0], lambda record: record["decoded"]["test"]["lengths"], fold)
-        return self._mean(np.stack(edits), lengths, 100.0)
+        chosen = np.where(self.subsets[subset], edits, np.nan) if subset else np.stack(edits)
+        return self._mean(chosen, lengths, 100.0)
 
     def settled(self, arm: str, *of) -> np.ndarray | None:
         if arm == "oracle":
@@ -286,15 +291,21 @@ def table_past(found: Results) -> pd.DataFrame:
 
 
 def table_label_errors(found: Results) -> pd.DataFrame:
-    """Edits per 100 notes of the label sequences that CTC decodes from unseen excerpts, by test fold (0: all)."""
-    folds = (0, *range(1, FOLDS + 1))
+    """Edits per 100 notes of the label sequences that CTC decodes from unseen excerpts, by test fold (0: all) and, over
+    all folds, by whose line the theme is.
+    """
+    arms = ("ctc", "ctc full", "ctc long")
+    cells = [(arm, fold, "") for arm in arms for fold in (0, *range(1, FOLDS + 1))]
+    cells += [(arm, 0, part) for arm in arms for part in PARTS if found.subsets[part].any()]
     return tables.tidy(
         [
             tables.row(
-                {"method": arm, "fold": fold}, None, found.estimate(arm, "label error", "25", fold), found.corpus
+                {"method": arm, "fold": fold, "part": part or "all"},
+                None,
+                found.estimate(arm, "label error", "25", fold, part),
+                found.corpus,
             )
-            for arm in ("ctc", "ctc full")
-            for fold in folds
+            for arm, fold, part in cells
         ]
     )
 
@@ -576,7 +587,8 @@ def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
         "mrr of the first fold": numbers("MRR", METHODS, "25", found.preset.folds[0]),
         "mrr fused": numbers("MRR", ["ctc"], "fused")["ctc"],
         "mrr without key": numbers("MRR", ["ctc"], "transposed")["ctc"],
-        "label error": numbers("label error", ["ctc", "ctc full"]),
+        "label error": numbers("label error", ["ctc", "ctc full", "ctc long"]),
+        "label error by part": {p: numbers("label error", ["ctc"], "25", 0, p)["ctc"] for p in PARTS},
         "off-theme": numbers("off-theme", METHODS),
         "random": round(found.random(), 4),
         "verdicts": dict(judged["verdict"].value_counts().sort_index().items()),
