@@ -202,6 +202,13 @@ def test_a_tie_belongs_to_the_note_before():
     assert len(sounding) == len(sheet.noteheads) - 1
 
 
+def test_elements_of_a_type_are_drawn_like_others():
+    """Kern's notes have one, and Verovio adds it to the class in the drawing."""
+    typed = quarters(*["e5"] * 4).replace("<note", '<note type="placed"')
+    sheet = engraving.engrave_pages(score(part(1, "G", 2, typed), part(2, "F", 4, quarters(*["c3"] * 4))))
+    assert [h.pitch for h in sheet.noteheads if h.staff == 0] == [76] * 4
+
+
 def test_unisons_are_one_note_as_long_as_the_longer():
     head = engraving.Notehead(0, 0, 0, 10, 10, 17, 19, 2.0, 1.0, 60, False, False)
     long = head._replace(duration=3.0, left=20, right=29)

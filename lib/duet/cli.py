@@ -64,6 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--picture", default="", help="also a picture of the piano roll, PNG")
     transcribe.add_argument("--weights", default="", help="weights of your own (default: those that come along)")
     transcribe.add_argument("--quiet", action="store_true", help="show no progress")
+    follow = command(_follow, "align a recording with its score: a page that plays both", study=False)
+    follow.add_argument("audio", help="a recording of any format and rate")
+    follow.add_argument("score", help="its score: MusicXML, kern, MEI, LilyPond, ABC or MIDI")
+    follow.add_argument("-o", "--output", default="", help="the page (default: the recording's name, .html)")
+    follow.add_argument("--anyway", action="store_true", help="also where the recording seems to be of another score")
+    follow.add_argument("--weights", default="", help="weights of your own (default: those that come along)")
+    follow.add_argument("--quiet", action="store_true", help="show no progress")
     corpora = command(_corpora, "fetch the open scores and lists, verified, at pinned versions", study=False)
     corpora.add_argument("keys", nargs="*", metavar="KEY", help="which (default: all)")
     return parser
@@ -133,6 +140,22 @@ def _transcribe(arguments) -> None:
         roll = {audio.name: transcriber.roll_picture(heard.notes, heard.seconds)}
         plots.save(plots.feature_panels(roll, 1 / transcriber.FRAME), Path(arguments.picture))
     print(f"{output}: {len(heard.notes)} notes in {heard.seconds:.1f} s")
+
+
+def _follow(arguments) -> None:
+    from pathlib import Path
+
+    from .studies.alignment import follower
+
+    audio = Path(arguments.audio)
+    output = Path(arguments.output) if arguments.output else audio.with_suffix(".html")
+    if output.exists() and not arguments.output:
+        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    model = follower.Model.load(Path(arguments.weights) if arguments.weights else follower.published_weights())
+    followed = follower.follow(audio, arguments.score, model, arguments.anyway, progress=not arguments.quiet)
+    follower.write_page(followed, output)
+    print(f"{output}: {followed.moments['seconds'][-1]:.1f} s followed")
+    print(*followed.remarks, sep="\n")
 
 
 def _corpora(arguments) -> None:

@@ -365,21 +365,21 @@ def _meanings(mei: ElementTree.Element, timemap: list[dict]) -> tuple[dict[str, 
 def _drawn(svg: str, page: int, meanings: dict[str, tuple]) -> tuple[list[System], list[Notehead]]:
     """Systems and noteheads of a page."""
     tree = ElementTree.fromstring(svg)
-    margin = next(g for g in tree.iter(f"{_SVG}g") if g.get("class") == "page-margin")
+    margin = next(g for g in tree.iter(f"{_SVG}g") if _is(g, "page-margin"))
     across, down = _numbers(margin.get("transform"))[:2]
     scale = PAGE_WIDTH / _UNITS / 10
     systems, heads = [], []
     for group in tree.iter(f"{_SVG}g"):
-        if group.get("class") != "system":
+        if not _is(group, "system"):
             continue
         lines, most, found = [], 0, []  # staff lines as (row, left, right)
-        for measure in (g for g in group.iter(f"{_SVG}g") if g.get("class") == "measure"):
-            staves = [g for g in measure if g.get("class") == "staff"]
+        for measure in (g for g in group.iter(f"{_SVG}g") if _is(g, "measure")):
+            staves = [g for g in measure if _is(g, "staff")]
             most = max(most, len(staves))
             for number, staff in enumerate(staves):
                 ends = (_numbers(path.get("d")) for path in staff.findall(f"{_SVG}path"))
                 lines += [(y, left, right) for left, y, right, _ in ends]
-                for note in (g for g in staff.iter(f"{_SVG}g") if g.get("class") == "note"):
+                for note in (g for g in staff.iter(f"{_SVG}g") if _is(g, "note")):
                     if note.get("id") in meanings:
                         found += [(number, note.get("id"), use) for use in _head_glyphs(note)]
         if not lines:
@@ -406,8 +406,13 @@ def _drawn(svg: str, page: int, meanings: dict[str, tuple]) -> tuple[list[System
     return systems, heads
 
 
+def _is(group: ElementTree.Element, name: str) -> bool:
+    """Whether Verovio draws such an element here: an element's own type follows its name in the class."""
+    return group.get("class", "").split(" ")[0] == name
+
+
 def _head_glyphs(note: ElementTree.Element) -> list[ElementTree.Element]:
-    heads = (g for g in note.findall(f"{_SVG}g") if g.get("class") == "notehead")
+    heads = (g for g in note.findall(f"{_SVG}g") if _is(g, "notehead"))
     return [use for head in heads for use in head.findall(f"{_SVG}use")][:1]
 
 

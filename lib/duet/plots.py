@@ -224,3 +224,81 @@ def estimates(
     if hue:
         axis.legend(fontsize="x-small")
     return figure
+
+
+def gallery(rows: Sequence[Mapping[str, np.ndarray]]) -> plt.Figure:
+    """Rows of captioned pictures: uint8 ones as they are, others as spectrograms, row 0 below and loud cells dark."""
+    columns = max(len(row) for row in rows)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(WIDTH, (WIDTH / columns + 0.1) * len(rows)), squeeze=False)
+    for row, own in zip(rows, axes, strict=True):
+        for axis in own:
+            axis.set_axis_off()
+        for axis, (caption, picture) in zip(own, row.items(), strict=False):
+            if picture.dtype == np.uint8:
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=255)
+            else:
+                axis.imshow(picture, cmap="gray_r", origin="lower", aspect="auto", vmin=0, interpolation="none")
+            axis.set_title(caption, loc="left", fontsize="xx-small", wrap=True)
+    return figure
+
+
+def warped(
+    cosines: np.ndarray,
+    across: np.ndarray,
+    up: np.ndarray,
+    paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: tuple[str, str],
+) -> plt.Figure:
+    """Cosines (columns, frames) of a score and a recording, high ones light, and paths (across, up) through them.
+
+    ``across`` (frames,) and ``up`` (columns,) are the axes' values, in the units of ``labels``.
+    """
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.75 * WIDTH))
+    extent = (across[0], across[-1], up[0], up[-1])
+    image = axis.imshow(cosines, origin="lower", aspect="auto", cmap="gray", extent=extent, interpolation="none")
+    for color, line, (caption, (x, y)) in zip(("C1", "C0", "C2"), ("-", "--", ":"), paths.items(), strict=False):
+        axis.plot(x, y, color=color, linestyle=line, linewidth=1.6, label=caption)
+    axis.set(xlabel=labels[0], ylabel=labels[1], xlim=extent[:2], ylim=extent[2:])
+    figure.colorbar(image, ax=axis, label="cosine", shrink=0.8)
+    figure.legend(fontsize="x-small", loc="outside upper center", ncol=len(paths))
+    return figure
+
+
+def boxes(
+    table: pd.DataFrame, panel: str, x: str, hue: str, unit: str, marked: Mapping[str, float] | None = None
+) -> plt.Figure:
+    """Boxes from percentiles ``p5 p25 p50 p75 p95`` on a logarithmic axis: a panel, a group for each ``x``, a box for
+    each ``hue``; in the first panel lines at the values of ``marked``.
+    """
+    panels, hues = list(dict.fromkeys(table[panel])), list(dict.fromkeys(table[hue]))
+    figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], panels, strict=False):
+        part = table[table[panel] == name]
+        groups = list(dict.fromkeys(part[x]))
+        for color, own in zip(sns.color_palette(n_colors=len(hues)), hues, strict=True):
+            rows = part[part[hue] == own]
+            keys = {"whislo": "p5", "q1": "p25", "med": "p50", "q3": "p75", "whishi": "p95"}
+            # 0 has no place on a logarithmic axis
+            stats = [{key: max(getattr(row, p), 1e-3) for key, p in keys.items()} for row in rows.itertuples()]
+            place = (hues.index(own) - (len(hues) - 1) / 2) * 0.8 / len(hues)
+            axis.bxp(
+                stats,
+                positions=[groups.index(group) + place for group in rows[x]],
+                widths=0.7 / len(hues),
+                showfliers=False,
+                patch_artist=True,
+                boxprops={"facecolor": color, "alpha": 0.6, "linewidth": 0.8},
+                medianprops={"color": "black"},
+                manage_ticks=False,
+            )
+        axis.set(title=name, yscale="log", xticks=range(len(groups)), xticklabels=groups)
+    axes[0, 0].set_ylabel(unit)
+    handles = [
+        plt.Rectangle((0, 0), 1, 1, color=color, alpha=0.6, label=own)
+        for color, own in zip(sns.color_palette(n_colors=len(hues)), hues, strict=True)
+    ]
+    for line, (caption, value) in zip(("--", ":"), (marked or {}).items(), strict=False):
+        handles.append(axes[0, 0].axhline(value, color="0.3", linestyle=line, linewidth=1.2, label=caption))
+    if handles:
+        figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=4)
+    return figure

@@ -135,3 +135,45 @@ TRANSCRIPTION_TABLES = {
         "maps-to-guitar": {"maps": (0.071, 0.070, 0.069), "guitar": (0.574, 0.566, 0.566)},
     },
 }
+
+# -- study 3 -----------------------------------------------------------------------------------------------------------
+
+ALIGNMENT = Paper(
+    "M. Dorfer, A. Arzt, G. Widmer",
+    "Learning Audio-Sheet Music Correspondences for Score Identification and Offline Alignment",
+    "ISMIR 2017",
+)
+
+#: Section 2.2: pieces and pairs of each part
+ALIGNMENT_PIECES = {"train": 13, "valid": 1, "test": 26}
+ALIGNMENT_PAIRS = {"train": 18_432, "valid": 989, "test": 11_821}
+
+#: Table 1: layers of either pathway; a line of convolutions goes with the line of activation and pooling behind it
+ALIGNMENT_TABLE_1 = (
+    "2 x Conv(3, pad-1)-12, BN-ELU + MP(2)",
+    "2 x Conv(3, pad-1)-24, BN-ELU + MP(2)",
+    "2 x Conv(3, pad-1)-48, BN-ELU + MP(2)",
+    "2 x Conv(3, pad-1)-48, BN-ELU + MP(2)",
+    "Conv(1, pad-0)-32-BN-LINEAR",
+    "GlobalAveragePooling",
+)
+
+ALIGNMENT_MEASURES = ("R@1", "R@10", "R@25", "MR")
+#: Table 2: recall in percent and median rank, audio to sheet, among 11,821 candidates, by augmentation
+ALIGNMENT_TABLE_2 = {
+    "tempi": (0.37, 3.73, 7.05, 771),
+    "synths": (0.75, 6.26, 11.52, 559),
+    "synths-tempi": (0.87, 8.23, 15.29, 332),
+    "scale": (0.75, 5.60, 10.14, 524),
+    "vertical": (0.91, 6.57, 12.21, 449),
+    "horizontal": (0.44, 3.66, 7.19, 808),
+    "sheet": (0.70, 5.72, 11.03, 496),
+    "none": (0.33, 2.88, 5.71, 1042),
+    "all": (1.70, 11.67, 21.17, 168),
+    "chance": (0.00, 0.03, 0.21, 5923),
+}
+#: Table 3: of 26 pieces, how many are at rank 1, 2, 3 and beyond
+ALIGNMENT_TABLE_3 = {"none": (4, 7, 1, 14), "all": (24, 2, 0, 0)}
+#: Figure 7: median alignment error in page widths, and as the text gives it in millimetres; dynamic time warping is on
+#: the embedding of full augmentation
+ALIGNMENT_FIGURE_7 = {"linear": (0.213, 45), "all": (0.041, 9)}

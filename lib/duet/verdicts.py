@@ -54,13 +54,45 @@ class Resampling:
         rates = scale * top.sum(1) / bottom.sum()  # one a seed
         with np.errstate(invalid="ignore"):  # a draw that misses the few items that count is no number
             draws = scale * (self.counts @ top.mean(0)) / (self.counts @ bottom)
-        if len(rates) > 1:
+        return self._of_trainings(rates, draws, int(top.sum()))
+
+    def median(self, values: Sequence[Sequence[float]], counted: np.ndarray | None = None) -> np.ndarray:
+        """(1 + draws,) of the median over items, of an even number the mean of the two in the middle.
+
+        ``values`` is (seeds, items): a mean of the seeds' medians.  ``counted`` (items,) bool leaves items out; a draw
+        that has none of those that are left is NaN.
+        """
+        values = np.atleast_2d(np.asarray(values, float))
+        counted = np.ones(values.shape[1], bool) if counted is None else counted
+        medians = np.stack([self._medians(row[counted], self.group_of[counted]) for row in values])
+        return self._of_trainings(medians[:, 0], medians[:, 1:].mean(0), int(np.abs(values).sum()))
+
+    def _medians(self, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+        """(1 + draws,): exact, by bisection over the values, of which each group has so many at or below."""
+        levels, place = np.unique(values, return_inverse=True)
+        at_most = np.bincount(place * self.n + groups, minlength=len(levels) * self.n).reshape(-1, self.n).cumsum(0)
+        drawn = np.vstack([np.ones((1, self.n), int), self.counts])
+        half = drawn @ at_most[-1] / 2
+
+        def first(reached: Callable) -> np.ndarray:
+            low, high = np.zeros(len(drawn), int), np.full(len(drawn), len(levels) - 1)
+            while (low < high).any():
+                middle = (low + high) // 2
+                enough = reached((drawn * at_most[middle]).sum(1), half)
+                low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+            return levels[low.clip(max=len(levels) - 1)]
+
+        return np.where(half > 0, (first(np.greater_equal) + first(np.greater)) / 2, np.nan)
+
+    def _of_trainings(self, scores: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarray:
+        """(1 + draws,): the mean of the (seeds,) scores, then the draws with what another training may change."""
+        if len(scores) > 1:
             # Another training: a bootstrap of three seeds has two thirds of their variance and no tails, Student's t
             # has both.  Arms are trained independently, so their draws are too: their own scores seed them.
-            rng = np.random.default_rng([self.seed, int(top.sum()), len(rates)])
-            error = rates.std(ddof=1) / np.sqrt(len(rates))
-            draws = draws + error * rng.standard_t(len(rates) - 1, size=len(draws))
-        return np.concatenate([[rates.mean()], draws])
+            rng = np.random.default_rng([self.seed, seed, len(scores)])
+            error = scores.std(ddof=1) / np.sqrt(len(scores))
+            draws = draws + error * rng.standard_t(len(scores) - 1, size=len(draws))
+        return np.concatenate([[scores.mean()], draws])
 
     def estimate(self, draws: np.ndarray, seeds: int = 1) -> Estimate:
         """The first entry, with the 2.5 and 97.5 percentiles of the others."""

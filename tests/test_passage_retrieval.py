@@ -1,0 +1,154 @@
+"""The second study: what it is made of by itself, then runs on the toy collection of conftest.py."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from duet import DuetError
+from duet.runs import Run
+from duet.studies import passage_retrieval as study
+from duet.studies.passage_retrieval import experiment
+from duet.studies.passage_retrieval.grid import Config
+from duet.training import Training
+
+torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
+
+SMALL = study.Preset(
+    None,
+    Training(6, 2, 40, learning_rate=2e-3, schedule="one_cycle", optimiser="adamw"),
+    Training(40, 4, 12, learning_rate=3e-3, schedule="one_cycle", clip=0.5, optimiser="adamw"),
+    split="all_split",
+    validation=60,
+    refinement=100,
+    controls=False,
+)
+
+
+@pytest.fixture
+def data(toy_sheets, workspace, monkeypatch):
+    monkeypatch.setitem(study.PRESETS, "toy", SMALL)
+    return study.prepare("toy", str(toy_sheets))
+
+
+# -- the grid ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_core_has_the_papers_models_and_the_seeds_that_claims_compare():
+    runs = {run.name: run for run in study.runs("overnight", core_only=True)}
+    arms = ("snippet", "rnn", "rnn-ft-cca", "fixed-gru", "rnn-fz", "rnn-fz-cca")
+    assert {f"{arm}-s{seed}" for arm in arms for seed in range(3)} <= set(runs)
+    assert {"rnn-ft-s0", "rnn-d16-s0", "rnn-d256-s0", "rnn-full-s0", "untrained-s0"} <= set(runs)
+    assert "mean-s0" not in runs and "mean-s0" in {run.name for run in study.runs("overnight")}
+    assert runs["rnn-ft-cca-s1"].parents == ("snippet-s1",) and runs["rnn-s1"].parents == ()
+
+
+@pytest.mark.parametrize("preset", study.PRESETS)
+def test_passage_models_have_one_budget(preset):
+    trained = [run.config.training for run in study.runs(preset) if run.config.method == "passage"]
+    assert len(set(trained)) == 1
+
+
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_condition_has_the_same_systems(data):
+    own = [[(p.piece, p.system) for p in data.test(condition)] for condition in study.CONDITIONS]
+    assert own[0] == own[1] == own[2] and len(own[0]) == 4 * 2
+    clean, scan = (np.asarray(data.image(data.split["test"][0], c)) for c in ("I", "II"))
+    assert clean.shape == scan.shape and not np.array_equal(clean, scan)
+    first = data.test("III")[0]
+    assert data.sound(first, "III").shape[0] == 92
+    assert first.performance.endswith("-rubato") and not data.test("I")[0].performance.endswith("-rubato")
+
+
+def test_tempi_are_the_nearest_renderings(data):
+    piece = data.split["train"][0]
+    data.split["test"] = [piece]
+    of = lambda tempo: {p.performance[len(piece) + 1 :] for p in data.at_tempo(tempo)}  # noqa: E731
+    assert of(1.0) == {"tempo-1000_one"} and of(0.5) == {"tempo-1100_one"} and of(2.0) == {"tempo-1000_one"}
+
+
+def test_renderings_of_a_system_never_meet(data):
+    config = Config("passage", SMALL.passages)
+    seen = set()
+    for batch in experiment.passage_batches(data, config, 0, 30):
+        systems = [(p.piece, p.system) for p in batch]
+        assert len(set(systems)) == len(systems) == 12
+        seen |= {p.performance for p in batch}
+    assert len(seen) == 9 * 4  # every rendering of every training piece comes up, none with a tempo curve
+    together = [
+        len({(p.piece, p.system) for p in batch}) < 12
+        for batch in experiment.passage_batches(data, replace(config, grouped=False), 0, 30)
+    ]
+    assert any(together)
+    with pytest.raises(DuetError, match="fill a batch"):
+        next(experiment.passage_batches(data, replace(config, training=replace(SMALL.passages, batch=19)), 0, 1))
+
+
+def test_ranks_both_ways():
+    scores = np.array([[0.9, 0.1, 0.95], [0.2, 0.8, 0.1], [0.3, 0.4, 0.5]])  # sounds by sheets
+    found = experiment.both_ways(scores)
+    assert found == {"audio to sheet": [2, 1, 1], "sheet to audio": [1, 1, 2]}
+
+
+# -- runs --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def snippet(data, tmp_path):
+    config = Config("snippet", SMALL.snippets, margin=0.6)
+    weights = tmp_path / "snippet.safetensors"
+    return study.execute(Run("snippet-s0", config), data, {}, weights, tmp_path / "snippet.pt"), weights
+
+
+def test_snippets_vote(data, snippet):
+    result, weights = snippet
+    assert set(result["test"]) == {"plain", "I", "II", "III", "voters", "tempi"}
+    assert set(result["test"]["voters"]) == {"1", "5", "25", "100"}
+    assert result["test"]["voters"]["25"] == result["test"]["I"]
+    assert result["items"]["candidates"] == [8, 8, 8] and len(result["test"]["I"]["audio to sheet"]) == 8
+    assert weights.exists() and experiment.refined(weights).exists()
+
+
+def test_a_passage_model_learns_and_repeats(data, tmp_path):
+    run = Run("rnn-s0", Config("passage", SMALL.passages))
+    made = [study.execute(run, data, {}, tmp_path / f"{k}.safetensors", tmp_path / f"{k}.pt") for k in range(2)]
+    assert json.dumps(made[0]) == json.dumps(made[1])
+    assert made[0]["loss"][-1] < made[0]["loss"][0] and len(made[0]["distances"]) == 8
+    assert made[0]["passages"] == {"train": 18, "valid": 2}
+    assert set(made[0]["test"]["tempi"]) == {"0.5", "0.66", "1", "1.33", "2"}
+
+
+@pytest.mark.parametrize("start", ["plain", "refined"])
+def test_frozen_encoders_are_read_from_the_parent(data, snippet, tmp_path, start):
+    _, weights = snippet
+    config = Config("passage", replace(SMALL.passages, updates=8), start=start, frozen=True)
+    result = study.execute(
+        Run("rnn-fz-s0", config, ("snippet-s0",)), data, {"snippet-s0": weights}, tmp_path / "fz", tmp_path / "fz.pt"
+    )
+    # no encoder is trained: two GRUs and two layers
+    assert result["trainable"] == 2 * (62_208 + 8_256) and "tempi" not in result["test"]
+
+
+def test_fine_tuning_starts_from_the_parent(data, snippet, tmp_path, monkeypatch):
+    _, weights = snippet
+    started = {}
+
+    def train(model, *_, **__):
+        started.update({k: v.clone() for k, v in model.state_dict().items()})
+        return experiment_outcome
+
+    from duet.training import Outcome, load_weights
+
+    experiment_outcome = Outcome([1.0], [1.0], 0)
+    monkeypatch.setattr(experiment, "train", train)
+    config = Config("passage", SMALL.passages, start="refined")
+    study.execute(
+        Run("ft", config, ("snippet-s0",)), data, {"snippet-s0": weights}, tmp_path / "ft", tmp_path / "ft.pt"
+    )
+    parent = load_weights(experiment.refined(weights))
+    assert all(torch.equal(started[k], v.to(started[k].dtype)) for k, v in parent.items())
+    assert not torch.equal(load_weights(weights)["cca.matrix_1"], parent["cca.matrix_1"])
