@@ -390,9 +390,14 @@ def parts(recordings: Iterable[Recording], root: Path) -> Split | None:
     return Split(*found.values())
 
 
-def ordered(training: Sequence[str], validation: Sequence[str], test: Sequence[str], root: Path) -> Split:
-    """The split with ordered lists.  Raises DuetError where nothing is left for training or for the test."""
+def ordered(
+    training: Sequence[str], validation: Sequence[str], test: Sequence[str], root: Path, tested: bool = True
+) -> Split:
+    """The split with ordered lists.
+
+    Raises DuetError where nothing is left for training or, of a corpus that is ``tested``, for the test.
+    """
     for part, stems in (("training", training), ("the test", test)):
-        if not stems:
+        if not stems and (tested or part == "training"):
             raise DuetError(f"{part} has no recording", path=root, remedy="take a larger corpus")
     return Split(sorted(training), sorted(validation), sorted(test))

@@ -68,8 +68,11 @@ class Synthesized(Corpus):
         super().__init__(root, {s: self._recording(s, audio[s], labels[s]) for s in stems}, unmatched)
 
     def split(self) -> Split:
-        """The folders train, val and test.  Raises DuetError where nothing is in the first or the last."""
-        return ordered(*parts(self.recordings.values(), self.root), self.root)
+        """The folders train, val and test.  Raises DuetError where nothing is in the first.
+
+        The last may be empty: models that have learned from synthesised sound are tested on other corpora.
+        """
+        return ordered(*parts(self.recordings.values(), self.root), self.root, tested=False)
 
     def _labels(self, recording: Recording) -> Notes:
         return read_table(recording.labels)
