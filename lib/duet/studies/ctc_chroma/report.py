@@ -69,6 +69,15 @@ class Results(results.Results):
         pattern = re.compile(re.escape(arm.replace(" ", "-")) + r"(-f\d+)?(-s\d+)?")
         return [name for name in self.grid.runs if pattern.fullmatch(name)]
 
+    def folds(self, arm: str) -> set[int]:
+        """Folds whose queries an arm is tested on: those it was trained for, all where nothing was."""
+        planned = {self.grid.runs[name].config.fold for name in self.planned("ctc" if arm == "oracle" else arm)}
+        return set(self.preset.folds) if 0 in planned else planned
+
+    def whole(self, arm: str) -> bool:
+        """Whether an arm has every query; the others are compared on the first fold alone."""
+        return self.folds(arm) == set(self.preset.folds)
+
     def _by_seed(self, arm: str, fold: int = 0) -> dict[int, list[str]]:
         """Seed -> its runs, of one fold or of all; only seeds whose runs have all been made."""
         planned: dict[int, list[str]] = {}
@@ -88,7 +97,7 @@ class Results(results.Results):
         if draws is None:
             return None
         asked = [t for t, tested in zip(self.data.themes, self.tested, strict=True) if tested]
-        asked = [t for t in asked if fold in (0, self.data.fold_of[t])]
+        asked = [t for t in asked if self.data.fold_of[t] in ({fold} if fold else self.folds(arm))]
         asked = [t for t in asked if not subset or self.subsets[subset][self.place[t]]]
         recordings = len({self.data.relevant[t] for t in asked})
         return replace(self.resampling.estimate(draws, self.seeds(arm, fold)), n=recordings)
@@ -291,12 +300,15 @@ def table_past(found: Results) -> pd.DataFrame:
 
 
 def table_label_errors(found: Results) -> pd.DataFrame:
-    """Edits per 100 notes of the label sequences that CTC decodes from unseen excerpts, by test fold (0: all) and, over
-    all folds, by whose line the theme is.
+    """Edits per 100 notes of the label sequences that CTC decodes from unseen excerpts, by test fold (0: all) and
+    by whose line the theme is.  Some networks are trained for the first fold alone.
     """
     arms = ("ctc", "ctc full", "ctc long")
-    cells = [(arm, fold, "") for arm in arms for fold in (0, *range(1, FOLDS + 1))]
-    cells += [(arm, 0, part) for arm in arms for part in PARTS if found.subsets[part].any()]
+    every = {arm: 0 if found.whole(arm) else found.preset.folds[0] for arm in arms}
+    cells = [
+        (arm, fold, "") for arm in arms for fold in ((0,) if found.whole(arm) else ()) + tuple(sorted(found.folds(arm)))
+    ]
+    cells += [(arm, every[arm], part) for arm in arms for part in PARTS if found.subsets[part].any()]
     return tables.tidy(
         [
             tables.row(
@@ -314,7 +326,12 @@ def table_damping(found: Results) -> pd.DataFrame:
     """Share of the chroma's energy that is not the theme's while the theme sounds, a mean over themes."""
     return tables.tidy(
         [
-            tables.row({"method": m, "what": what}, None, found.estimate(m, "off-theme"), found.corpus)
+            tables.row(
+                {"method": m, "what": what, "fold": 0 if found.whole(m) else found.preset.folds[0]},
+                None,
+                found.estimate(m, "off-theme"),
+                found.corpus,
+            )
             for m, what in METHODS.items()
         ]
     )
@@ -580,16 +597,19 @@ def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
         estimates = {arm: found.estimate(arm, measure, *of) for arm in arms}
         return {arm: None if e is None else round(e.value, 4) for arm, e in estimates.items()}
 
+    first, whole = found.preset.folds[0], [arm for arm in METHODS if found.whole(arm)]
     metrics_ = {
         "corpus": found.corpus,
         "preset": found.grid.preset,
-        "mrr": numbers("MRR", [*METHODS, "oracle"]),
-        "mrr of the first fold": numbers("MRR", METHODS, "25", found.preset.folds[0]),
+        "mrr": numbers("MRR", [*whole, "oracle"]),
+        "mrr of the first fold": numbers("MRR", METHODS, "25", first),
         "mrr fused": numbers("MRR", ["ctc"], "fused")["ctc"],
         "mrr without key": numbers("MRR", ["ctc"], "transposed")["ctc"],
-        "label error": numbers("label error", ["ctc", "ctc full", "ctc long"]),
+        "label error": numbers("label error", ["ctc"])["ctc"],
+        "label error of the first fold": numbers("label error", ["ctc", "ctc full", "ctc long"], "25", first),
         "label error by part": {p: numbers("label error", ["ctc"], "25", 0, p)["ctc"] for p in PARTS},
-        "off-theme": numbers("off-theme", METHODS),
+        "off-theme": numbers("off-theme", whole),
+        "off-theme of the first fold": numbers("off-theme", METHODS, "25", first),
         "random": round(found.random(), 4),
         "verdicts": dict(judged["verdict"].value_counts().sort_index().items()),
         "runs": found.made(),
