@@ -66,7 +66,7 @@ PRESETS = {
     "laptop": Preset(
         Sizes("registry", si=(60, 20.0), piano=(24, 20.0), guitar=(24, 20.0)),
         real=False,
-        source=_LAPTOP,
+        source=replace(_LAPTOP, updates=750),
         target=replace(_LAPTOP, updates=250),
         network="tiny",
         chunk=160,
