@@ -20,11 +20,11 @@ export PYTHONHASHSEED := 0
 export CUBLAS_WORKSPACE_CONFIG := :4096:8
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup system reproduce test corpora lab benchmark clean
+.PHONY: help setup system reproduce test test-slurm corpora lab benchmark clean
 
 help:  ## list the targets
 	@echo "make TARGET [PRESET=smoke|laptop|overnight|paper] [STUDY=transfer_learning] [CORPUS=folder] [EXTENDED=1]"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(READY)  ## install everything into .venv, and FluidSynth with its SoundFonts where allowed
 
@@ -36,6 +36,9 @@ reproduce: $(READY)  ## regenerate every table and figure: corpora, runs, notebo
 test: $(READY)  ## check the style, run the tests and every notebook
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks
+
+test-slurm: $(READY)  ## run a study over a SLURM of one node, where slurm-wlm and munge are installed: minutes
+	$(PYTHON) -m pytest -s tests/slurm/cluster.py
 
 corpora: $(READY)  ## fetch the open scores and lists at pinned versions, verified (for the overnight preset)
 	$(PYTHON) -m duet.cli corpora

@@ -17,6 +17,7 @@ from duet import DuetError, launch, paths, studies
 PRESET = str(config.get("preset", "laptop"))
 STUDY = str(config.get("study", "all"))
 CORPUS = str(config.get("corpus") or "")
+PAPER = PRESET == "paper"  # the papers' own data and widths ask for more of a machine: docs/cluster.md
 CORE_ONLY = PRESET == "overnight" and str(config.get("extended", 0)) != "1"
 LIBRARY = Path(launch.__file__).parent
 MARKS = paths.cache() / "snakemake" / paths.study_results("", PRESET, CORPUS).name
@@ -97,11 +98,11 @@ rule corpus:
         corpus=shlex.quote(CORPUS),
     conda:
         "environment.yml"
-    threads: 1
+    threads: 8 if PAPER else 1
     resources:
         gpu=0,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=32000 if PAPER else 4000,
+        runtime=720 if PAPER else 120,
     shell:
         "{params.duet} prepare {wildcards.study} --preset {params.preset} --corpus {params.corpus} 2>&1 | tee {log:q}"
 
@@ -123,8 +124,8 @@ rule run:
         "environment.yml"
     threads: 1
     resources:
-        gpu=int(PRESET == "paper"),
-        mem_mb=4000,
+        gpu=int(PAPER),
+        mem_mb=16000 if PAPER else 4000,
         runtime=720,
     shell:
         "{params.duet} run {wildcards.study} {wildcards.run:q} --preset {params.preset} --corpus {params.corpus}"
@@ -149,7 +150,7 @@ rule notebook:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=16000 if PAPER else 4000,
         runtime=120,
     shell:
         "{params.duet} notebook {wildcards.study} --preset {params.preset} --corpus {params.corpus} 2>&1 | tee {log:q}"

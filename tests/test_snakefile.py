@@ -87,8 +87,13 @@ def test_a_wrong_word_stops_before_anything_runs(snakemake, config, said):
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_cluster_profile_plans_a_paper_run_with_a_folder_that_has_a_space(snakemake, workspace):
+def test_the_cluster_profile_plans_a_paper_run_with_one_gpu_and_a_folder_that_has_a_space(snakemake, workspace):
     done = snakemake("--workflow-profile", str(paths.ROOT / "profiles" / "slurm"), "--dry-run", "--printshellcmds",
                      "--config", "preset=paper", f"study={KEY}", f"corpus={workspace}/Camera PrIMuS")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"--preset paper --corpus '{workspace}/Camera PrIMuS'" in done.stdout + done.stderr
+    report = done.stdout + done.stderr
+    assert done.returncode == 0, report
+    assert f"--preset paper --corpus '{workspace}/Camera PrIMuS'" in report
+    asked = re.findall(r"^rule (\w+):$.*?^    resources: .*?gpu=(\d+).*?$", report, re.MULTILINE | re.DOTALL)
+    gpus = {rule: {number for other, number in asked if other == rule} for rule, _ in asked}
+    assert gpus == {"corpus": {"0"}, "run": {"1"}, "notebook": {"0"}, "report": {"0"}}
+    assert len(asked) == len(studies.get(KEY).runs("paper")) + 3

@@ -47,11 +47,11 @@ class Progress:
 def in_parallel(
     function: Callable, jobs: Sequence, label: str, workers: int | None = None, show: bool = False
 ) -> Iterator:
-    """Results of the jobs in their order, computed by a process per core; few jobs are done right here.
+    """Results of the jobs in their order, computed by a process per core it may use; few jobs are done right here.
 
     Each process calculates on one thread.  The first error ends it.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or len(os.sched_getaffinity(0))  # a cluster's job may have a few of many cores
     with Progress(label, len(jobs), show) as report:
         if workers == 1 or len(jobs) < 8:
             for job in jobs:

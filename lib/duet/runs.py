@@ -207,7 +207,9 @@ def _locked(path: Path) -> Iterator[None]:
     """One process at a time makes a run; the lock goes with its process, however that ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        # a file system that has no locks may make a run twice, to the same record
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
         _locks.add(handle)
         try:
             yield
