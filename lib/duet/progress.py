@@ -51,7 +51,7 @@ def in_parallel(
 
     Each process calculates on one thread.  The first error ends it.
     """
-    workers = workers or len(os.sched_getaffinity(0))  # a cluster's job may have a few of many cores
+    workers = workers or _cores()
     with Progress(label, len(jobs), show) as report:
         if workers == 1 or len(jobs) < 8:
             for job in jobs:
@@ -67,6 +67,11 @@ def in_parallel(
             raise DuetError(
                 f"{label}: a worker process was killed", remedy="start again with more memory or on fewer cores"
             ) from None
+
+
+def _cores() -> int:
+    """A cluster's job may have a few of many, which not every system can tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_worker(parent: int) -> None:
