@@ -69,6 +69,16 @@ def test_corpora_go_on_without_samples_unless_these_are_asked_for(calls, monkeyp
     assert cli.main(["corpora", "samples"]) == 2 and len(calls) == 1
 
 
+@pytest.mark.parametrize("states", [[0], [0, 1], [2, 0]])
+def test_check_data_ends_with_the_worst_state(calls, monkeypatch, capsys, states):
+    asked = []
+    monkeypatch.setattr("duet.check.check", lambda root, progress: asked.append((root, progress)) or [
+        SimpleNamespace(status=state) for state in states])
+    monkeypatch.setattr("duet.check.text", lambda report, root: f"{root} is {report.status}")
+    assert cli.main(["check-data", "my data"]) == max(states) and asked == [("my data", False)]
+    assert capsys.readouterr() == ("\n\n".join(f"my data is {state}" for state in states) + "\n", "")
+
+
 def test_runs_tells_what_is_made(calls, workspace, capsys):
     files.write_json(workspace / "results" / "smoke" / "fake" / "runs" / "image.json", {})
     assert cli.main(["runs", "fake"]) == 0
@@ -100,6 +110,26 @@ def test_an_interrupt_is_130_and_a_bug_is_not_hidden(calls, monkeypatch, capsys)
     monkeypatch.setattr("duet.runs.make", lambda: None)
     with pytest.raises(TypeError):
         cli.main(["run", "fake", "image"])
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("scores", "recordings"), ("recordings", "scores")])
+def test_find_looks_for_what_the_query_is_not(calls, workspace, monkeypatch, capsys, kind, wanted):
+    from duet.studies.passage_retrieval import search
+
+    def index_folder(*arguments, progress):
+        return SimpleNamespace(remarks=("skipped: x",), asked=(*arguments, progress))
+
+    monkeypatch.setattr(search.Model, "load", lambda path: f"model {path}")
+    monkeypatch.setattr(search, "read", lambda path, model: SimpleNamespace(kind=kind, name=path.name, model=model))
+    monkeypatch.setattr(search, "index_folder", index_folder)
+    monkeypatch.setattr(search, "find", lambda query, collection, top: [query.name, *collection.asked, top])
+    monkeypatch.setattr(search, "write_page", lambda found, path: path.write_text(found[0]))
+    monkeypatch.setattr(search, "table", str)
+    assert cli.main(["find", "a.b", "--in", "folder", "--weights", "w", "--top", "7", "--quiet"]) == 0
+    found = ["a.b", "folder", wanted, "model w", False, 7]
+    assert capsys.readouterr().out == f"skipped: x\n{found}\na.html\n"
+    assert cli.main(["find", "a.b", "--in", "folder"]) == 2
+    assert capsys.readouterr().err.startswith("duet: a.html: is there already")
 
 
 def test_one_thread_is_set_before_torch_is_there():

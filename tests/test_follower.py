@@ -17,7 +17,7 @@ import soundfile
 import torch
 from bs4 import BeautifulSoup
 
-from duet import DuetError, cli, engraving, lilypond, performance, scores, synthesis
+from duet import DuetError, cli, engraving, lilypond, own_files, performance, scores, synthesis
 from duet.engraving import Notehead, Sheet, System
 from duet.models.encoders import TwoTowers
 from duet.performance import Manner
@@ -278,7 +278,7 @@ def test_repeats_are_told(more, told, tmp_path):
     bars = tune(3, 6)
     bars[2] = (*bars[2][:2], more)
     (tmp_path / "a.xml").write_text(musicxml(bars))
-    assert any("played once" in remark for remark in follower.read_score(tmp_path / "a.xml").remarks) == told
+    assert any("played once" in remark for remark in own_files.read_score(tmp_path / "a.xml").remarks) == told
 
 
 @pytest.mark.parametrize(("expansion", "end", "told"), [
@@ -288,7 +288,7 @@ def test_repeats_of_kern_are_told(expansion, end, told, tmp_path):
     notes = "\n".join(f"4{name}" for name in "cdefgab")
     text = f"**kern\n{expansion}\n*clefG2\n*>A\n=1\n{notes}\n{end}\n*>B\n{notes}\n==\n*-\n"
     (tmp_path / "a.krn").write_text(text)
-    assert any("played once" in remark for remark in follower.read_score(tmp_path / "a.krn").remarks) == told
+    assert any("played once" in remark for remark in own_files.read_score(tmp_path / "a.krn").remarks) == told
 
 
 @pytest.mark.parametrize(("source", "told"), [
@@ -300,7 +300,7 @@ def test_repeats_of_lilypond_are_told(source, told, sheet, tmp_path, monkeypatch
     monkeypatch.setattr(lilypond, "engrave", lambda path: sheet)
     (tmp_path / "notes.ily").write_text("{ \\repeat volta 2 { c'1 } }")
     (tmp_path / "a.ly").write_text(source)
-    read = follower.read_score(tmp_path / "a.ly")
+    read = own_files.read_score(tmp_path / "a.ly")
     assert any("played once" in remark for remark in read.remarks) == told and read.title == "a"
 
 
@@ -312,19 +312,19 @@ def test_many_staves_are_told(tmp_path, monkeypatch):
     )
     text = f"<score-partwise version='3.1'><part-list>{parts}</part-list>{voices}</score-partwise>"
     (tmp_path / "a.musicxml").write_text(text)
-    read = follower.read_score(tmp_path / "a.musicxml")
+    read = own_files.read_score(tmp_path / "a.musicxml")
     assert any("4 staves are reduced to two" in remark for remark in read.remarks)
     assert {s.staves for s in read.sheet.systems} == {2}
     wide = Sheet(read.sheet.images, tuple(s._replace(staves=3) for s in read.sheet.systems), *(
         getattr(read.sheet, name) for name in ("noteheads", "bars", "tempi")))  # fmt: skip
     monkeypatch.setattr(lilypond, "engrave", lambda path: wide)
     (tmp_path / "a.ly").write_text("")
-    assert any("systems of 3 staves" in remark for remark in follower.read_score(tmp_path / "a.ly").remarks)
+    assert any("systems of 3 staves" in remark for remark in own_files.read_score(tmp_path / "a.ly").remarks)
 
 
 def test_an_engraving_that_cannot_be_trusted_is_told(tmp_path):
     (tmp_path / "a.xml").write_text(musicxml(tune(3, 1)))
-    (remark,) = follower.read_score(tmp_path / "a.xml").remarks
+    (remark,) = own_files.read_score(tmp_path / "a.xml").remarks
     assert "unfit" in remark and "noteheads" in remark
 
 
@@ -333,10 +333,10 @@ def test_midi_and_abc_are_engraved(tmp_path):
     piano.notes = [pretty_midi.Note(80, 60 + k % 12, k / 2, k / 2 + 0.5) for k in range(16)]
     midi.instruments.append(piano)
     midi.write(str(tmp_path / "a.mid"))
-    read = follower.read_score(tmp_path / "a.mid")
+    read = own_files.read_score(tmp_path / "a.mid")
     assert [h.pitch for h in read.sheet.noteheads] == [60 + k % 12 for k in range(16)] and not read.remarks
     (tmp_path / "a.abc").write_text("X:1\nT:Tune\nM:4/4\nL:1/4\nK:G\n|:G A [Bd] c|(3d/e/f/ g a b:|\nd c B A|G4|\n")
-    read = follower.read_score(tmp_path / "a.abc")
+    read = own_files.read_score(tmp_path / "a.abc")
     assert len(read.sheet.noteheads) == 16 and {s.staves for s in read.sheet.systems} == {1}  # nothing is added to it
     assert any("played once" in remark for remark in read.remarks)
 
@@ -370,7 +370,7 @@ def test_scores_that_cannot_be_followed(name, tmp_path):
     make, told = BAD_SCORES[name]
     make(tmp_path / name)
     with pytest.raises(DuetError, match=told) as caught:
-        follower.read_score(tmp_path / name)
+        own_files.read_score(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -381,14 +381,14 @@ def test_an_engravers_complaint_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(lilypond, "engrave", complain)
     (tmp_path / "a.ly").write_text("{ c'1 }")
     with pytest.raises(DuetError, match=r"a\.ly: LilyPond is not installed \(install it\)"):
-        follower.read_score(tmp_path / "a.ly")
+        own_files.read_score(tmp_path / "a.ly")
 
 
 @pytest.mark.skipif(not lilypond.available(), reason="LilyPond is not installed")
 def test_lilypond_that_is_none(workspace):
     (workspace / "a.ly").write_text("{ \\foo { ")
     with pytest.raises(DuetError, match="draws no note of it: a.ly:1:3") as caught:
-        follower.read_score(workspace / "a.ly")
+        own_files.read_score(workspace / "a.ly")
     assert "\n" not in str(caught.value)
 
 
@@ -408,7 +408,7 @@ BAD_SOUNDS = {
     "no sample": (lambda path: soundfile.write(path, sound(0), RATE), "too short"),
     "silent": (lambda path: soundfile.write(path, 0 * sound(3), RATE), "is silent"),
     "nan": (lambda path: soundfile.write(path, sound(3, nan=True), RATE, subtype="FLOAT"), "no numbers|not finite"),
-    "short": (lambda path: soundfile.write(path, sound(2), RATE), "has 2.0. s of music, too short to follow"),
+    "short": (lambda path: soundfile.write(path, sound(2), RATE), "has 2.0. s of music, too short"),
     "nearly silent": (lambda path: soundfile.write(path, sound(5, silent=4 * RATE), RATE), "has 1.0. s of music"),
 }
 
@@ -418,16 +418,16 @@ def test_recordings_that_cannot_be_followed(name, tmp_path):
     make, told = BAD_SOUNDS[name]
     make(tmp_path / "a.wav")
     with pytest.raises(DuetError, match=told) as caught:
-        follower.read_recording(tmp_path / "a.wav")
+        own_files.music_in(tmp_path / "a.wav", 2.1)
     assert str(tmp_path / "a.wav") in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_silence_around_the_music_is_found(tmp_path):
     noise = 1e-4 * np.random.default_rng(0).standard_normal(RATE)  # of a room
     soundfile.write(tmp_path / "a.wav", np.concatenate([noise, sound(3), noise, noise]), RATE)
-    heard = follower.read_recording(tmp_path / "a.wav")
+    heard = own_files.music_in(tmp_path / "a.wav", 2.1)
     assert heard.start == pytest.approx(1, abs=0.1) and heard.end == pytest.approx(4, abs=0.1)
-    assert len(heard.audio) == 6 * RATE
+    assert heard.seconds == 6 and heard.sounding.sum() == pytest.approx(150, abs=2)
 
 
 # -- weights -----------------------------------------------------------------------------------------------------------

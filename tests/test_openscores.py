@@ -4,11 +4,16 @@ import csv
 import http.server
 import io
 import os
+import random
+import shutil
 import signal
+import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -195,10 +200,29 @@ def flood(request):
     request.answer(b"x" * 1000)
 
 
-def redirect(request):
-    request.send_response(302)
-    request.send_header("Location", f"{request.server.url}/elsewhere")
-    request.end_headers()
+def redirect_to(where):
+    def answer(request):
+        request.send_response(302)
+        request.send_header("Location", where.format(url=request.server.url, port=request.server.server_port))
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+redirect = redirect_to("{url}/elsewhere")
+
+
+def silence(request):
+    request.server.closing.wait(10)
+
+
+def drip_of_headers(request):
+    """A header that never ends, byte by byte."""
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while not request.server.closing.wait(0.1):
+        request.wfile.write(b"x")
+        request.wfile.flush()
 
 
 def page_of_errors(request):
@@ -211,7 +235,10 @@ def page_of_errors(request):
     (None, "404"),
     (page_of_errors, "503"),
     (redirect, "elsewhere"),
+    (redirect_to("http://localhost:{port}/elsewhere"), "elsewhere"),
+    (redirect_to("file:///etc/hostname"), "points elsewhere, to file:"),
     (stall, "stopped sending"),
+    (silence, "did not answer"),
     (lambda request: request.answer(b"tr", length=11), "broke off"),
     (flood, "larger"),
     (lambda request: None, "no connection"),
@@ -241,6 +268,7 @@ def corrupt(content):
     (archive(SONGS)[:-60], "arrived damaged"),
     (b"", "arrived damaged"),
     (b"<html>sign in</html>", "arrived damaged"),
+    (archive(SONGS)[100:], "arrived damaged"),
     (corrupt(archive(SONGS)), "arrived damaged"),
     (archive(SONGS, extra=[("../../evil.txt", b"x")]), None),
     (archive({}, extra=[("../../evil.txt", b"x"), *SONGS.items()]), "points outside"),
@@ -267,12 +295,100 @@ def test_a_bad_answer_for_an_archive(server, home, page, word):
     assert tree(folder) == WHOLE_SONGS
 
 
-def test_a_drip_of_bytes_ends_at_the_limit(server, home, monkeypatch):
+@pytest.mark.parametrize("page", [drip, drip_of_headers])
+def test_a_drip_of_bytes_ends_at_the_limit(server, home, monkeypatch, page):
     monkeypatch.setattr(openscores, "LIMIT", 0.5)
-    server.pages[ARCHIVE] = drip
+    server.pages[ARCHIVE] = page
     started = time.monotonic()
     assert "more than 0.5 s" in failure(server, ["songs"])
     assert time.monotonic() - started < 5
+
+
+# --- archives that mean harm ----------------------------------------------------------------------------------------
+
+def hostile(names, kind=0):
+    """The songs, behind members of the given names and, in their attributes, of a kind of file."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in names:
+            member = zipfile.ZipInfo(name)
+            member.external_attr = (kind | 0o777) << 16
+            packed.writestr(member, b"/etc")
+        for name, data in SONGS.items():
+            packed.writestr(f"songs-abc1234/{name}", data)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["/evil.txt", "../evil.txt", "a/../../evil.txt", "C:/evil.txt", "..\\evil.txt"])
+def test_members_that_point_outside_are_refused(server, home, name):
+    server.pages[ARCHIVE] = hostile([name])
+    assert "points outside" in failure(server, ["songs"])
+    assert not list(home.parent.rglob("evil*")) and not Path("/evil.txt").exists()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK])
+def test_links_and_devices_are_never_made(server, home, kind):
+    """A link in the place of a folder would lead what follows it out of the corpus."""
+    server.pages[ARCHIVE] = hostile(["songs-abc1234/scores", "scores", "songs-abc1234/scores/C"], kind)
+    fetch(["songs"], base_url=server.url, progress=False)
+    folder = paths.scores() / "song_folder"
+    assert tree(folder) == WHOLE_SONGS
+    assert all(path.is_dir() or stat.S_ISREG(path.lstat().st_mode) for path in folder.rglob("*"))
+
+
+def test_of_members_of_one_name_the_right_one_is_taken(server, home):
+    twice = [(f"songs-abc1234/{name}", b"x" * len(data)) for name, data in SONGS.items()]
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        server.pages[ARCHIVE] = archive(SONGS, extra=twice)
+        before = archive(dict(twice), top="", extra=[(f"songs-abc1234/{n}", d) for n, d in SONGS.items()])
+    for page in (server.pages[ARCHIVE], before):
+        server.pages[ARCHIVE] = page
+        fetch(["songs"], base_url=server.url, progress=False)
+        assert tree(paths.scores() / "song_folder") == WHOLE_SONGS
+        (paths.scores() / "song_folder/scores/C/2.mxl").unlink()
+
+
+def announced(content, size):
+    """Every member's announced size set to ``size``, in both of the places where a zip has it."""
+    content = bytearray(content)
+    for mark, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = content.find(mark)
+        while at >= 0:
+            content[at + offset : at + offset + 4] = struct.pack("<I", size)
+            at = content.find(mark, at + 4)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("lie", [False, True])
+def test_a_bomb_is_not_unpacked(server, home, lie):
+    """64 MB in 64 kB, as announced, or said to be as long as a song."""
+    bomb = archive({"bomb.mxl": bytes(64 << 20)})
+    server.pages[ARCHIVE] = announced(bomb, 100) if lie else bomb
+    tracemalloc.start()
+    try:
+        message = failure(server, ["songs"])
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert ("damaged" if lie else "missing in the archive") in message
+
+
+def test_archives_damaged_anywhere(server, home):
+    """Fifty of them: a whole tree or one line, and never another content."""
+    rng, good = random.Random(7), archive(SONGS)
+    for _ in range(50):
+        bad = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            bad[rng.randrange(len(bad))] = rng.randrange(256)
+        server.pages[ARCHIVE] = bytes(bad[: rng.choice((len(bad), rng.randrange(len(bad))))])
+        try:
+            fetch(["songs"], base_url=server.url, progress=False)
+        except DuetError as error:
+            assert "\n" not in str(error)
+        folder = paths.scores() / "song_folder"
+        for name, data in tree(folder).items() if folder.exists() else ():
+            assert data == WHOLE_SONGS[name]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_no_server(server, home):
@@ -317,6 +433,44 @@ o.fetch(base_url=sys.argv[3], progress=False)
 """
 
 
+def start_child(server, home, code=CHILD):
+    environment = {name: value for name, value in os.environ.items() if name not in ("DUET_SCORES", "DUET_LISTS")}
+    environment["PYTHONPATH"] = str(Path(openscores.__file__).parents[2])
+    return subprocess.Popen([sys.executable, "-c", code, home, openscores.MANIFEST, server.url], env=environment)
+
+
+DYING = """
+import os, signal
+def place(*arguments, one=o._place, placed=[]):
+    if placed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    placed.append(one(*arguments))
+o._place = place
+"""
+
+
+def test_killed_while_unpacking(server, home):
+    """What is whole stays, and the archive, which is complete, is not fetched again."""
+    assert start_child(server, home, CHILD.replace("o.fetch", f"{DYING}o.fetch")).wait(60) == -signal.SIGKILL
+    folder = paths.scores() / "song_folder"
+    there = tree(folder)
+    assert len(there) == 1 and there.items() <= WHOLE_SONGS.items()
+    kept = next(path for path in folder.rglob("*") if path.is_file())
+    before = kept.stat().st_mtime_ns
+    fetch(["songs"], base_url=server.url, progress=False)
+    assert server.asked == [ARCHIVE] and kept.stat().st_mtime_ns == before
+    assert tree(paths.scores()) == {f"song_folder/{name}": data for name, data in WHOLE_SONGS.items()}
+
+
+def test_an_archive_left_behind_damaged_is_fetched_again(server, home):
+    left = paths.scores() / ".downloads/some-songs-abc1234.zip"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of it")
+    assert "arrived damaged" in failure(server, ["songs"])
+    fetch(["songs"], base_url=server.url, progress=False)
+    assert tree(paths.scores() / "song_folder") == WHOLE_SONGS
+
+
 def test_killed_while_downloading(server, home):
     def half(request):
         request.answer(archive(SONGS)[:100], length=500)
@@ -324,9 +478,7 @@ def test_killed_while_downloading(server, home):
         request.server.closing.wait(20)
 
     server.pages[ARCHIVE] = half
-    environment = {name: value for name, value in os.environ.items() if name not in ("DUET_SCORES", "DUET_LISTS")}
-    environment["PYTHONPATH"] = str(Path(openscores.__file__).parents[2])
-    child = subprocess.Popen([sys.executable, "-c", CHILD, home, openscores.MANIFEST, server.url], env=environment)
+    child = start_child(server, home)
     try:
         until = time.monotonic() + 20
         while not list(home.rglob("*tmp-*")) and time.monotonic() < until:

@@ -1,25 +1,30 @@
 """The second study: what it is made of by itself, then runs on the toy collection of conftest.py."""
 
+import copy
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from duet import DuetError
+from duet.models.encoders import in_batches
+from duet.models.passage import HALF, snippet_model
 from duet.runs import Run
+from duet.snippets import evenly, require, shortest
 from duet.studies import passage_retrieval as study
 from duet.studies.passage_retrieval import experiment
 from duet.studies.passage_retrieval.grid import Config
-from duet.training import Training
+from duet.training import Training, load_into
 
 torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
 
 SMALL = study.Preset(
     None,
     Training(6, 2, 40, learning_rate=2e-3, schedule="one_cycle", optimiser="adamw"),
-    Training(40, 4, 12, learning_rate=3e-3, schedule="one_cycle", clip=0.5, optimiser="adamw"),
+    Training(10, 2, 12, learning_rate=3e-3, schedule="one_cycle", clip=0.5, optimiser="adamw"),
     split="all_split",
     validation=60,
     refinement=100,
@@ -27,10 +32,20 @@ SMALL = study.Preset(
 )
 
 
+@pytest.fixture(scope="module")
+def prepared(toy_sheets, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setitem(study.PRESETS, "toy", SMALL)
+        yield study.prepare("toy", str(toy_sheets))
+
+
 @pytest.fixture
-def data(toy_sheets, workspace, monkeypatch):
-    monkeypatch.setitem(study.PRESETS, "toy", SMALL)
-    return study.prepare("toy", str(toy_sheets))
+def data(prepared):
+    own = copy.copy(prepared)
+    own.split = {part: [*pieces] for part, pieces in prepared.split.items()}
+    own.__post_init__()
+    return own
 
 
 # -- the grid ----------------------------------------------------------------------------------------------------------
@@ -94,11 +109,69 @@ def test_ranks_both_ways():
     assert found == {"audio to sheet": [2, 1, 1], "sheet to audio": [1, 1, 2]}
 
 
+def test_pages_and_sounds_are_read_once(data):
+    """II and III have one page, I and II one sound; a page is the same at every tempo."""
+    made = []
+
+    def make(own, condition):
+        made.append([(p.performance.rpartition("_")[2], condition) for p in own])
+        return [np.array([len(made), k]) for k in range(len(own))]
+
+    vectors = experiment.Once(make, make)
+    own, lively = data.test("I"), data.test("III")
+    pages = vectors.pages(own)
+    assert len(made) == 1 and [v.tolist() for v in pages] == [[1, k] for k in range(8)]
+    assert [v.tolist() for v in vectors.pages(lively)] == [v.tolist() for v in pages] and len(made) == 1
+    scans = vectors.pages(own, "II")
+    assert len(made) == 2 and [*map(id, vectors.pages(lively, "III"))] == [*map(id, scans)]
+    sounds = vectors.sounds(own)
+    assert len(made) == 3 and [*map(id, vectors.sounds(own, "II"))] == [*map(id, sounds)]
+    assert vectors.sounds(lively, "III")[0][0] == 4 and made[3][0] == ("one-rubato", "III")
+    three = experiment.Once(lambda own, _: [p.system for p in own], make).pages([own[1], own[0], own[1]])
+    assert three == [1, 0, 1]
+
+
+def test_what_is_read_once_is_what_is_cut(data, snippet):
+    """Snippet vectors are those of the model, and a frozen encoder's are joined in the passages' order."""
+    _, weights = snippet
+    model = snippet_model(HALF)
+    load_into(model, weights)
+    model.eval()
+    own = data.test("I")[:3]
+    pictures, counts = experiment.sheets(data, own, "II")
+    expected = in_batches(model, model.sheet, pictures)
+    vectors, lengths = experiment.Reader(data, model).sheets(own, "II")
+    assert lengths == counts and np.allclose(vectors, expected, atol=1e-5)
+    parts = experiment.snippet_vectors(model, data, model.embed_sheet, model.embed_audio).sounds(own)
+    excerpts, counts = experiment.sounds(data, own)
+    assert [len(p) for p in parts] == counts
+    assert np.allclose(np.concatenate(parts), in_batches(model, model.embed_audio, excerpts), atol=1e-5)
+
+
+def test_evenly_spaced_items():
+    assert evenly(range(10), 4) == [0, 3, 6, 9] and evenly(range(3), 4) == evenly(range(3), 0) == [0, 1, 2]
+
+
+def test_only_the_shortest_pieces_are_tested(data, toy_sheets, monkeypatch):
+    every = data.split["test"]
+    widths = {name: 100 - k for k, name in enumerate(every)}
+    pieces = SimpleNamespace(get=lambda name: SimpleNamespace(image=np.zeros((1, widths[name]))))
+    assert shortest(pieces, every, 2) == every[-2:] and shortest(pieces, every, 0) == every
+    monkeypatch.setitem(study.PRESETS, "toy", replace(SMALL, tested=2))
+    assert len(study.prepare("toy", str(toy_sheets)).test("I")) == 4
+
+
+def test_a_split_without_a_part_is_refused(data):
+    with pytest.raises(DuetError, match="has no valid piece by A that can be used"):
+        require(data.corpus, {**data.split, "valid": []}, " by A")
+
+
 # -- runs --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def snippet(data, tmp_path):
+@pytest.fixture(scope="module")
+def snippet(prepared, tmp_path_factory):
+    data, tmp_path = prepared, tmp_path_factory.mktemp("snippet")
     config = Config("snippet", SMALL.snippets, margin=0.6)
     weights = tmp_path / "snippet.safetensors"
     return study.execute(Run("snippet-s0", config), data, {}, weights, tmp_path / "snippet.pt"), weights
@@ -125,7 +198,7 @@ def test_a_passage_model_learns_and_repeats(data, tmp_path):
 @pytest.mark.parametrize("start", ["plain", "refined"])
 def test_frozen_encoders_are_read_from_the_parent(data, snippet, tmp_path, start):
     _, weights = snippet
-    config = Config("passage", replace(SMALL.passages, updates=8), start=start, frozen=True)
+    config = Config("passage", replace(SMALL.passages, updates=4), start=start, frozen=True)
     result = study.execute(
         Run("rnn-fz-s0", config, ("snippet-s0",)), data, {"snippet-s0": weights}, tmp_path / "fz", tmp_path / "fz.pt"
     )

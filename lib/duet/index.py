@@ -27,6 +27,10 @@ UNIT = 1e-4  # how far from 1 a length may be
 _AGAIN = "delete it and make the index again"
 
 
+class OtherModel(DuetError):
+    """A whole index, but of another model."""
+
+
 class Index:
     """Unit vectors (n, d) in the order in which they were added, each with a label.
 
@@ -164,7 +168,7 @@ class Index:
 
     @classmethod
     def load(cls, path: str | Path, model: str) -> Index:
-        """Raises DuetError for a missing or damaged file, and for the index of another model."""
+        """Raises DuetError for a missing or damaged file, and OtherModel for the index of another model."""
         try:
             with safe_open(path, framework="np") as handle:
                 about = json.loads(handle.metadata()["index"])
@@ -175,7 +179,7 @@ class Index:
         except (SafetensorError, OSError, TypeError, KeyError, AttributeError, ValueError) as error:
             raise DuetError(f"is not a readable index: {error}", path=path, remedy=_AGAIN) from None
         if about.get("model") != model:
-            raise DuetError(f"is the index of model {about.get('model')}, not of {model}", path=path, remedy=_AGAIN)
+            raise OtherModel(f"is the index of model {about.get('model')}, not of {model}", path=path, remedy=_AGAIN)
         whole = vectors.dtype == np.float32 and vectors.shape == (about.get("count"), about.get("dimensions"))
         if not whole or digest != _digest(about, labels, vectors):
             raise DuetError("is damaged: its content is not what was saved", path=path, remedy=_AGAIN)

@@ -35,6 +35,7 @@ class Hit(NamedTuple):
     """A system that was found: its piece and place in words, the similarity by which it is ranked, its picture.
 
     ``picture`` (rows, columns) uint8; ``start`` and ``end`` of the stretch it was found for, seconds of the recording.
+    Where hits are of several recordings or a long one, each has its name and ``audio`` (samples,), the stretch alone.
     """
 
     piece: str
@@ -43,6 +44,8 @@ class Hit(NamedTuple):
     picture: np.ndarray
     start: float
     end: float
+    recording: str = ""
+    audio: np.ndarray | None = None
 
 
 def follow_page(
@@ -83,9 +86,14 @@ def follow_page(
 
 
 def hits_page(
-    path: str | Path, title: str, hits: Sequence[Hit], audio: np.ndarray, rate: int, remarks: Sequence[str] = ()
+    path: str | Path,
+    title: str,
+    hits: Sequence[Hit],
+    audio: np.ndarray | None,
+    rate: int,
+    remarks: Sequence[str] = (),
 ) -> None:
-    """Write a table of ``hits``, best first, each beside its stretch of ``audio`` (samples,).
+    """Write a table of ``hits``, best first, each beside its stretch of ``audio`` (samples,), or beside its own.
 
     Raises DuetError where there is no hit or no sound, and for a stretch outside the recording.
     """
@@ -93,17 +101,20 @@ def hits_page(
         raise DuetError("there is no hit to show", remedy="search in more scores")
     rows = []
     for rank, hit in enumerate(hits, 1):
-        if not 0 <= hit.start < hit.end <= len(audio) / rate + 1e-6:  # NaN fails too
-            raise DuetError(
-                f"hit {rank} is for {hit.start:.2f} s to {hit.end:.2f} s of a recording of {len(audio) / rate:.2f} s"
-            )
-        stretch = audio[round(hit.start * rate) : round(hit.end * rate)]
+        stretch = hit.audio
+        if stretch is None:
+            seconds = len(audio) / rate
+            if not 0 <= hit.start < hit.end <= seconds + 1e-6:  # NaN fails too
+                where = f"{hit.start:.2f} s to {hit.end:.2f} s"
+                raise DuetError(f"hit {rank} is for {where} of a recording of {seconds:.2f} s")
+            stretch = audio[round(hit.start * rate) : round(hit.end * rate)]
+        heard = f"{_text(hit.recording)} {_clock(hit.start)} to {_clock(hit.end)}".lstrip()
         rows.append(
             f'<tr><th scope="row">{rank}</th>'
             f"<td><p><strong>{_text(hit.piece)}</strong> <span>{_text(hit.place)}</span></p>"
             f'<img {_picture(hit.picture)} alt="The system that was found"></td>'
             f"<td>{hit.similarity:.3f}</td>"
-            f'<td><span>{_clock(hit.start)} to {_clock(hit.end)}</span><audio controls preload="metadata" '
+            f'<td><span>{heard}</span><audio controls preload="metadata" '
             f'src="{audio_uri(stretch, rate)}"></audio></td></tr>\n'
         )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Rank", "Score", "Similarity", "Recording"))

@@ -209,9 +209,17 @@ def weakly_aligned(notes: np.ndarray, audio: np.ndarray, sample_rate: int) -> pl
 
 
 def estimates(
-    table: pd.DataFrame, x: str, unit: str, hue: str | None = None, marked: float | None = None
+    table: pd.DataFrame,
+    x: str,
+    unit: str,
+    hue: str | None = None,
+    marked: float | None = None,
+    doubling: bool = False,
 ) -> plt.Figure:
-    """Estimates with intervals over ``x``, a line for each ``hue``; a vertical line at ``marked``."""
+    """Estimates with intervals over ``x``, a line for each ``hue``; a vertical line at ``marked``.
+
+    With ``doubling`` the axis is logarithmic to the base 2, and every value of ``x`` has its tick.
+    """
     figure, axis = plt.subplots(figsize=(WIDTH * 0.7, 3))
     groups = table.groupby(hue, sort=False) if hue else [("", table)]
     for k, (name, rows) in enumerate(groups):
@@ -221,6 +229,10 @@ def estimates(
     if marked is not None:
         axis.axvline(marked, color=PAPER, linestyle="--", linewidth=1)
     axis.set(xlabel=x, ylabel=unit)
+    if doubling:
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted(table[x].unique()), sorted(table[x].unique()))
+        axis.minorticks_off()
     if hue:
         axis.legend(fontsize="x-small")
     return figure
@@ -301,4 +313,28 @@ def boxes(
         handles.append(axes[0, 0].axhline(value, color="0.3", linestyle=line, linewidth=1.2, label=caption))
     if handles:
         figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=4)
+    return figure
+
+
+def histogram(
+    bins: pd.DataFrame, low: str, high: str, count: str, label: str, marked: Mapping[str, float] | None = None
+) -> plt.Figure:
+    """Bars from the columns ``low`` to ``high`` of a table, ``count`` high; lines at the values of ``marked``."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 2.6))
+    axis.bar(bins[low], bins[count], bins[high] - bins[low], align="edge", color=OURS, linewidth=0)
+    for caption, value in (marked or {}).items():
+        axis.axvline(value, color="0.3", linestyle="--", linewidth=1, label=caption)
+    axis.set(xlabel=label, ylabel=count, xlim=(bins[low].min(), bins[high].max()))
+    if marked:
+        axis.legend(fontsize="x-small")
+    return figure
+
+
+def scattered(points: pd.DataFrame, x: str, y: str, rank: str, labels: tuple[str, str]) -> plt.Figure:
+    """A dot for each row, its area in proportion to 1 / ``rank``; the upright axis from 0 to 1 at least."""
+    figure, axis = plt.subplots(figsize=(WIDTH, 3.6))
+    axis.scatter(points[x], points[y], 60 / points[rank], color=OURS, alpha=0.5, linewidth=0)
+    axis.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, None), ylim=(0, max(1.0, 1.1 * points[y].max())))
+    handles = [axis.scatter([], [], 60 / r, color=OURS, alpha=0.5, linewidth=0, label=f"rank {r}") for r in (1, 3, 10)]
+    figure.legend(handles=handles, fontsize="x-small", loc="outside upper center", ncol=len(handles))
     return figure

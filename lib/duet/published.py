@@ -96,7 +96,7 @@ CTC_TABLE_6 = {
 
 # -- study 4 -----------------------------------------------------------------------------------------------------------
 
-SYNTHETIC_PRETRAINING = (
+SYNTHETIC_PRETRAINING = Paper(
     "M. Les, M. Wozniak",
     "Transfer of knowledge among instruments in automatic music transcription",
     "arXiv preprint, 2023",
@@ -134,6 +134,64 @@ TRANSCRIPTION_TABLES = {
         "guitar-to-maps": {"maps": (0.392, 0.428, 0.407), "guitar": (0.236, 0.312, 0.264)},
         "maps-to-guitar": {"maps": (0.071, 0.070, 0.069), "guitar": (0.574, 0.566, 0.566)},
     },
+}
+
+# -- study 2 -----------------------------------------------------------------------------------------------------------
+
+PASSAGES = Paper(
+    "L. Carvalho, G. Widmer",
+    "Passage Summarization with Recurrent Models for Audio-Sheet Music Retrieval",
+    "ISMIR 2023",
+)
+
+#: Pieces of each part (of the released split), training passages before and after augmentation, test pairs of each set
+PASSAGE_PIECES = {"train": 325, "valid": 48, "test": 94}
+PASSAGE_COUNTS = {"train": 5_000, "augmented": 40_000, "test": 534}
+#: Figure 1: the share of training passages above 10 s is larger than this
+PASSAGE_LONG = 0.25
+
+#: Table 1: either encoder; a line of convolutions goes with the pooling behind it
+PASSAGE_TABLE_1 = (
+    "2x Conv(3, pad-1)-24 - BN, MaxPooling(2)",
+    "2x Conv(3, pad-1)-48 - BN, MaxPooling(2)",
+    "2x Conv(3, pad-1)-96 - BN, MaxPooling(2)",
+    "2x Conv(3, pad-1)-96 - BN, MaxPooling(2)",
+    "Conv(1, pad-0)-32 - BN, FC(32)",
+)
+
+PASSAGE_MEASURES = ("R@1", "R@10", "R@25", "MRR", "MR")
+#: Table 2: recall in percent, mean reciprocal and median rank among 534 candidates, by set and model: audio to sheet,
+#: then sheet to audio
+PASSAGE_TABLE_2 = {
+    "I": {
+        "snippet": ((47.56, 81.68, 90.80, 0.592, 1), (51.37, 83.51, 92.59, 0.628, 1)),
+        "rnn": ((51.12, 84.46, 92.88, 0.627, 1), (54.30, 85.95, 94.94, 0.670, 1)),
+        "rnn-ft": ((55.27, 87.98, 95.02, 0.651, 1), (56.32, 87.12, 96.44, 0.697, 1)),
+        "rnn-ft-cca": ((60.04, 89.66, 97.73, 0.692, 1), (62.11, 91.44, 98.41, 0.734, 1)),
+        "rnn-fz": ((50.76, 84.20, 92.11, 0.619, 1), (52.90, 85.21, 94.12, 0.658, 1)),
+        "rnn-fz-cca": ((52.67, 86.46, 92.88, 0.635, 1), (55.67, 86.30, 95.34, 0.682, 1)),
+    },
+    "II": {
+        "snippet": ((20.19, 55.47, 74.99, 0.343, 7), (25.15, 70.27, 83.11, 0.391, 5)),
+        "rnn": ((25.09, 61.24, 78.27, 0.374, 5), (30.15, 72.47, 86.89, 0.439, 3)),
+        "rnn-ft": ((28.87, 66.41, 81.32, 0.447, 4), (33.98, 75.47, 88.51, 0.462, 2)),
+        "rnn-ft-cca": ((33.36, 69.49, 83.88, 0.481, 3), (37.35, 79.22, 89.95, 0.538, 1)),
+        "rnn-fz": ((25.83, 62.02, 79.74, 0.376, 5), (31.45, 74.87, 87.26, 0.442, 3)),
+        "rnn-fz-cca": ((26.82, 63.33, 80.19, 0.391, 5), (33.55, 75.71, 88.79, 0.467, 2)),
+    },
+    "III": {
+        "snippet": ((15.67, 31.46, 48.12, 0.226, 29), (18.30, 36.71, 54.94, 0.266, 18)),
+        "rnn": ((19.11, 35.98, 53.65, 0.278, 21), (22.76, 39.95, 57.47, 0.303, 15)),
+        "rnn-ft": ((22.39, 39.53, 57.19, 0.338, 18), (26.76, 42.77, 59.38, 0.371, 7)),
+        "rnn-ft-cca": ((26.62, 44.81, 60.01, 0.362, 7), (29.84, 46.71, 60.88, 0.435, 4)),
+        "rnn-fz": ((17.65, 33.12, 52.98, 0.252, 22), (19.13, 37.51, 55.57, 0.277, 17)),
+        "rnn-fz-cca": ((18.38, 35.81, 54.51, 0.279, 21), (22.30, 38.95, 58.82, 0.285, 16)),
+    },
+}
+#: Table 3: mean reciprocal rank by tempo, 0.5, 0.66, 1, 1.33 and 2 times as fast, in the same order of directions
+PASSAGE_TABLE_3 = {
+    "snippet": ((0.47, 0.54, 0.59, 0.52, 0.40), (0.54, 0.59, 0.63, 0.56, 0.48)),
+    "rnn": ((0.53, 0.59, 0.63, 0.58, 0.43), (0.60, 0.64, 0.67, 0.61, 0.50)),
 }
 
 # -- study 3 -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from xml.parsers import expat
 import verovio
 
 from . import files
+from .apart import apart
 from .errors import DuetError
 
 #: Verovio's name of each format that is read here.  Its ABC reader can crash the process, so ABC is not among them.
@@ -96,6 +97,21 @@ def read(path: str | Path) -> Score:
     """The score in a file.  Raises DuetError for a missing, damaged or empty file, or one of another format."""
     path = Path(path)
     text, format_ = source_text(path)
+    _toolkit()  # here: the forked process would make its own
+    try:
+        return apart(_read, path, text, format_, seconds=patience(text), remedy=_AGAIN)
+    except DuetError as error:
+        if error.path is None:
+            raise DuetError(error.problem, path=path, remedy=error.remedy) from None
+        raise
+
+
+def patience(text: str) -> float:
+    """Seconds of calculation after which Verovio will not come to an end with a score."""
+    return 10 + len(text) / 20_000
+
+
+def _read(path: Path, text: str, format_: str) -> Score:
     if format_ == "humdrum" and not re.search(r"^\*-", text, re.MULTILINE):
         raise DuetError("breaks off: its spines have no end (*-)", path=path, remedy="restore it")
     if format_ != "humdrum":

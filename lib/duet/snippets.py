@@ -12,14 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from . import features, files, paths
-from .corpora.msmd import EXPRESSIVE, Msmd, soundfont, tempo_ratio
+from .corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from .errors import DuetError
 from .filterbank import FRAMES_PER_SECOND
+
+if TYPE_CHECKING:
+    from .corpora.sheets import OpenSheets
 
 WHITE = 255
 _VERSION = 1  # raise it when the same corpus gives other strips
@@ -118,7 +121,6 @@ class Pieces:
             tuple(self.corpus.performances(name)),
         )
 
-
     def fixed(self, name: str) -> Take:
         """The performance that training without augmentation, validation and test have: at the notated tempo.
 
@@ -137,6 +139,54 @@ class Pieces:
         """The fixed performance's counterpart with a tempo curve, where there is one."""
         fixed = self.fixed(name).performance + EXPRESSIVE
         return Take(name, fixed) if fixed in self.get(name).performances else None
+
+    def by_length(self, names: Sequence[str]) -> list[str]:
+        """The pieces by the widths of their strips, the shortest first."""
+        return sorted(names, key=lambda name: self.get(name).image.shape[1])
+
+
+class Shelf(NamedTuple):
+    """Pieces that are ready, by parts, and why others of the split could not be used."""
+
+    pieces: Pieces
+    split: dict[str, list[str]]
+    skipped: dict[str, str]
+
+
+def opened(preset: str, open_corpus: OpenSheets | None, folder: str, split: str, progress: bool = False) -> Shelf:
+    """The pieces of a split of the corpus in ``folder``, which has MSMD's layout, or of the preset's open corpus.
+
+    Raises DuetError where there is neither.
+    """
+    if folder:
+        corpus = Msmd(folder)
+    elif open_corpus is None:
+        raise DuetError(f"the preset {preset} reads MSMD itself", remedy="give corpus=<folder of msmd_aug_v1-1>")
+    else:
+        corpus = open_corpus.build(progress=progress)
+    every, pieces = corpus.split(split), Pieces(corpus)
+    skipped = pieces.prepare([name for part in PARTS for name in every[part]], progress)
+    return Shelf(pieces, {part: [name for name in every[part] if name not in skipped] for part in PARTS}, skipped)
+
+
+def require(corpus: Msmd, split: dict[str, list[str]], what: str = "") -> None:
+    """Raises DuetError where a part of the split has no piece; ``what`` says of which kind."""
+    empty = next((part for part in PARTS if not split[part]), None)
+    if empty:
+        raise DuetError(f"has no {empty} piece{what} that can be used", path=corpus.root, remedy="take more pieces")
+
+
+def shortest(pieces: Pieces, names: Sequence[str], count: int) -> list[str]:
+    """The ``count`` pieces with the shortest strips, in the order in which they came; 0: all."""
+    chosen = pieces.by_length(names)[: count or None]
+    return [name for name in names if name in chosen]
+
+
+def evenly(items: Sequence, count: int) -> list:
+    """``count`` of them, evenly spaced; all where there are no more, or ``count`` is 0."""
+    if not count or len(items) <= count:
+        return list(items)
+    return [items[k] for k in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def _image(corpus: Msmd, name: str) -> np.ndarray:

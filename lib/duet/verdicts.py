@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 RESAMPLES = 2000
-COLUMNS = ("study", "claim", "source", "paper", "ours", "low", "high", "verdict", "rule")
+COLUMNS = ("study", "claim", "source", "paper", "ours", "low", "high", "verdict", "rule", "why")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Resampling:
         rates = scale * top.sum(1) / bottom.sum()  # one a seed
         with np.errstate(invalid="ignore"):  # a draw that misses the few items that count is no number
             draws = scale * (self.counts @ top.mean(0)) / (self.counts @ bottom)
-        return self._of_trainings(rates, draws, int(top.sum()))
+        return self._of_trainings(rates, draws, top)
 
     def median(self, values: Sequence[Sequence[float]], counted: np.ndarray | None = None) -> np.ndarray:
         """(1 + draws,) of the median over items, of an even number the mean of the two in the middle.
@@ -65,7 +66,7 @@ class Resampling:
         values = np.atleast_2d(np.asarray(values, float))
         counted = np.ones(values.shape[1], bool) if counted is None else counted
         medians = np.stack([self._medians(row[counted], self.group_of[counted]) for row in values])
-        return self._of_trainings(medians[:, 0], medians[:, 1:].mean(0), int(np.abs(values).sum()))
+        return self._of_trainings(medians[:, 0], medians[:, 1:].mean(0), values)
 
     def _medians(self, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """(1 + draws,): exact, by bisection over the values, of which each group has so many at or below."""
@@ -84,12 +85,12 @@ class Resampling:
 
         return np.where(half > 0, (first(np.greater_equal) + first(np.greater)) / 2, np.nan)
 
-    def _of_trainings(self, scores: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarray:
+    def _of_trainings(self, scores: np.ndarray, draws: np.ndarray, behind: np.ndarray) -> np.ndarray:
         """(1 + draws,): the mean of the (seeds,) scores, then the draws with what another training may change."""
         if len(scores) > 1:
             # Another training: a bootstrap of three seeds has two thirds of their variance and no tails, Student's t
             # has both.  Arms are trained independently, so their draws are too: their own scores seed them.
-            rng = np.random.default_rng([self.seed, seed, len(scores)])
+            rng = np.random.default_rng([self.seed, zlib.crc32(np.ascontiguousarray(behind).tobytes())])
             error = scores.std(ddof=1) / np.sqrt(len(scores))
             draws = draws + error * rng.standard_t(len(scores) - 1, size=len(draws))
         return np.concatenate([[scores.mean()], draws])
@@ -126,6 +127,25 @@ def verdict(estimate: Estimate | None, bound: float = 0.0, below: bool = True) -
     return "reproduced" if claimed else "contradicted" if other else "undecided"
 
 
+def why(estimate: Estimate | None, bound: float = 0.0, below: bool = True, learned: bool = True) -> str:
+    """A sentence that says what the verdict rests on: where the interval lies, and how many items and seeds it has."""
+    if estimate is None:
+        return "A run that it needs has not been made."
+    e, (claimed, other) = estimate, ("below", "above") if below else ("above", "below")
+    behind = f"(n = {e.n}, seeds = {e.seeds})"
+    if not np.isfinite([e.low, e.high]).all():
+        return f"It has no finite interval {behind}."
+    if not learned:
+        return f"The models have not beaten what needs no learning, so that nothing is decided {behind}."
+    judged = verdict(e, bound, below)
+    if judged == "reproduced":
+        return f"The whole interval lies {claimed} {bound:g}, as claimed {behind}."
+    if judged == "contradicted":
+        return f"The whole interval lies {other} {bound:g}, and the claim says {claimed} {behind}."
+    side = "the claimed side" if (e.value < bound if below else e.value > bound) else "the other side"
+    return f"The interval holds {bound:g}; the estimate is on {side} {behind}."
+
+
 def table(study: str, claims: Sequence[Claim], results: object, learned: bool = True) -> pd.DataFrame:
     """One row a claim, the columns of ``verdicts.csv``.
 
@@ -136,5 +156,21 @@ def table(study: str, claims: Sequence[Claim], results: object, learned: bool = 
         e = claim.quantity(results)
         numbers = [None] * 3 if e is None else [round(x, 3) for x in (e.value, e.low, e.high)]
         judged = verdict(e, claim.bound, claim.below) if learned or e is None else "undecided"
-        rows.append([study, claim.text, claim.source, claim.paper, *numbers, judged, claim.rule])
+        because = why(e, claim.bound, claim.below, learned)
+        rows.append([study, claim.text, claim.source, claim.paper, *numbers, judged, claim.rule, because])
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def in_half_widths(judged: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """The numbers of verdicts on one scale, whatever their units, for one figure of all claims.
+
+    0 is the bound of a claim's rule, the claimed side is positive, and 1 is half the width of the interval.  Claims
+    that are not among ``claims``, and intervals without a finite width, have no number.
+    """
+    known = {claim.text: claim for claim in claims}
+    bound = judged["claim"].map({text: claim.bound for text, claim in known.items()}).astype(float)
+    sign = judged["claim"].map({text: -1.0 if claim.below else 1.0 for text, claim in known.items()}).astype(float)
+    ours, low, high = (judged[name].astype(float) - bound for name in ("ours", "low", "high"))
+    unit = ((high - low) / 2).where((high > low) & np.isfinite(high - low))
+    first, last = sign * low / unit, sign * high / unit
+    return judged.assign(ours=sign * ours / unit, low=first.where(sign > 0, last), high=last.where(sign > 0, first))

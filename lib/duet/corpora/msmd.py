@@ -117,7 +117,7 @@ class Msmd:
     def description(self) -> dict:
         """``corpus.json`` of a corpus that this library built; of the published one just its name."""
         path = self.root / "corpus.json"
-        return files.read_json(path) if path.exists() else {"name": "MSMD", "stand_in": False}
+        return files.read_object(path) if path.exists() else {"name": "MSMD", "stand_in": False}
 
     @property
     def name(self) -> str:
@@ -142,10 +142,7 @@ class Msmd:
 
         Raises DuetError where there is no such list, it is damaged, or names a piece that is not here.
         """
-        places = [Path(name), self.root / f"{name}.yaml", paths.lists() / "msmd" / f"{name}.yaml"]
-        path = next((p for p in places if p.is_file()), None)
-        if path is None:
-            raise DuetError(f"has no split {str(name)!r}", path=self.root, remedy="`make corpora` fetches the lists")
+        path = self.split_path(name)
         split = read_split(path)
         known = set(self.pieces)
         missing = [p for part in split.values() for p in part if p not in known]
@@ -156,6 +153,14 @@ class Msmd:
                 remedy="unpack the whole archive, or give the split of this corpus",
             )
         return split
+
+    def split_path(self, name: str | Path = "all_split") -> Path:
+        """The list that :meth:`split` reads.  Raises DuetError where there is none."""
+        places = [Path(name), self.root / f"{name}.yaml", paths.lists() / "msmd" / f"{name}.yaml"]
+        path = next((p for p in places if p.is_file()), None)
+        if path is None:
+            raise DuetError(f"has no split {str(name)!r}", path=self.root, remedy="`make corpora` fetches the lists")
+        return path
 
     def pages(self, piece: str) -> list[np.ndarray]:
         """(rows, 835) uint8 of each page, 255 = paper.  Raises DuetError for damaged pages or of another width."""
@@ -274,8 +279,8 @@ def read_split(path: str | Path) -> dict[str, list[str]]:
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = str(error).splitlines()[0]
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        why = str(error).partition("\n")[0]
         raise DuetError(f"is not a readable split: {why}", path=path, remedy="`make corpora` fetches it") from None
     split = {part: content.get(part) if isinstance(content, dict) else None for part in PARTS}
     if not all(isinstance(own, list) and all(isinstance(p, str) for p in own) for own in split.values()):
@@ -300,9 +305,13 @@ def soundfont(performance: str) -> str:
 
 def _loaded(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # a corpus's spectrograms do not fit the memory
-    except (OSError, ValueError, EOFError) as error:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # a corpus's spectrograms do not fit the memory
+        numbers = values.dtype.kind in "fiub"
+    except Exception as error:  # it hands on whatever Python raises on a header, which is text of Python
         raise DuetError(f"is not a readable array: {error}", path=path, remedy=_RESTORE) from None
+    if not numbers:
+        raise DuetError(f"is not an array of numbers: {values.dtype}", path=path, remedy=_RESTORE)
+    return values
 
 
 def _problem(corpus: Msmd, piece: str) -> str:

@@ -97,7 +97,7 @@ class Mtd:
     def description(self) -> dict:
         """``corpus.json`` of a corpus that this library built; of a published one just its name."""
         path = self.root / "corpus.json"
-        return files.read_json(path) if path.exists() else {"name": "MTD", "stand_in": False}
+        return files.read_object(path) if path.exists() else {"name": "MTD", "stand_in": False}
 
     @cached_property
     def _rows(self) -> dict[str, dict[str, str]]:
@@ -191,7 +191,7 @@ class Mtd:
         path = self._files("data_META").get(identity)
         if path is None:
             raise DuetError(f"has no data_META of theme {identity}", path=self.root, remedy=_RESTORE)
-        return files.read_json(path)
+        return files.read_object(path)
 
     def documents(self, kind: str = "recordings") -> list[str]:
         """Keys of the documents to search, ordered: those that the index names, whether or not their audio is here."""
@@ -229,7 +229,7 @@ class Mtd:
         Raises DuetError where the audio is missing, is not readable or ends before the theme does.
         """
         theme = self.theme(identity)
-        length = _length(self.audio_path(self.relevant(identity, kind), kind))
+        length = readable_seconds(self.audio_path(self.relevant(identity, kind), kind))
         start, end = (theme.start, theme.end) if kind == "recordings" else (0.0, theme.end - theme.start)
         if length < end - _SLACK:
             raise DuetError(
@@ -301,7 +301,8 @@ class Mtd:
             found: dict[str, Path] = {}
             for base in reversed(self._bases):
                 for path in sorted((base / kind).glob("MTD*")) if (base / kind).is_dir() else ():
-                    found[path.name[3:].partition("_")[0].partition(".")[0]] = path
+                    if path.is_file():
+                        found[path.name[3:].partition("_")[0].partition(".")[0]] = path
             self._listings[kind] = found
         return self._listings[kind]
 
@@ -392,13 +393,16 @@ def _read_midi(path: Path) -> np.ndarray:
     return np.array([[n.start, n.end - n.start, n.pitch] for i in midi.instruments for n in i.notes], float)
 
 
-def _length(path: Path) -> float:
-    """Seconds of an audio file whose last sample can be read."""
+def readable_seconds(path: Path) -> float:
+    """Seconds of an audio file, of which the last sample is read and nothing else.
+
+    Raises DuetError where it is missing, not readable audio, empty or cut short.
+    """
     try:
         with soundfile.SoundFile(path) as audio:
             audio.seek(max(0, audio.frames - 1))
             if not len(audio.read(1)):
                 raise DuetError("is empty or cut short", path=path, remedy="copy it again")
             return audio.frames / audio.samplerate
-    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+    except (soundfile.SoundFileError, OSError, RuntimeError, ValueError) as error:
         raise DuetError(f"is not readable audio: {error}", path=path, remedy="copy it again") from None

@@ -32,7 +32,9 @@ import fcntl
 import io
 import os
 import shutil
+import struct
 import threading
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -292,8 +294,8 @@ def _fetch_archive(origin: Origin, rows: list[Row], folder: Path, downloads: Pat
         wanted.setdefault(row.blob, []).append(row)
     sizes, named, changed = {row.size for row in rows}, {row.path for row in rows}, set()
     try:
-        for name, content in files.read_archive(archive):
-            found = wanted.pop(files.git_blob_id(content), []) if len(content) in sizes else []
+        for name, content in _members(archive, sizes):
+            found = wanted.pop(files.git_blob_id(content), [])
             for row in found:
                 _place(content, row, folder, downloads)
                 bar.update()
@@ -301,11 +303,8 @@ def _fetch_archive(origin: Origin, rows: list[Row], folder: Path, downloads: Pat
                 changed.add(path)
             if not wanted:
                 return
-    except zlib.error as error:
-        raise _damaged(url, folder, str(error)) from None
-    except DuetError as error:
-        # What could not be written says so itself; an archive that could not be read is told by its address.
-        raise (_damaged(url, folder, error.problem) if error.path == archive else error) from None
+    except _Damaged as error:
+        raise DuetError(f"the archive {url} arrived damaged: {error}", path=folder, remedy=AGAIN) from None
     row = next(iter(wanted.values()))[0]
     state = "has the wrong checksum" if row.path in changed else "is missing"
     raise DuetError(
@@ -325,8 +324,29 @@ def _fetch_files(origin: Origin, rows: list[Row], folder: Path, downloads: Path,
         bar.update()
 
 
-def _damaged(url: str, folder: Path, why: str) -> DuetError:
-    return DuetError(f"the archive {url} arrived damaged: {why}", path=folder, remedy=AGAIN)
+def _members(archive: Path, sizes: set[int]) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of every member of a zip; b"" of one whose announced size is none of ``sizes``.
+
+    No more is unpacked than a wanted file has, whatever the archive announces and holds, and nothing is written by a
+    member's name.  Raises _Damaged, for a name that points outside too.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for member in packed.infolist():
+                files.check_member(archive, member.filename)
+                content = b""
+                if member.file_size in sizes and member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    with packed.open(member) as handle:
+                        content = handle.read(member.file_size)
+                yield member.filename, content
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error, zlib.error) as error:
+        raise _Damaged(str(error)) from None
+    except DuetError as error:
+        raise _Damaged(error.problem) from None
+
+
+class _Damaged(Exception):
+    """An archive that cannot be read."""
 
 
 def _place(content: bytes, row: Row, folder: Path, downloads: Path) -> None:
@@ -368,22 +388,12 @@ class _Unwanted(Exception):
 
 def _download(url: str, handle, most: int, path: Path, bar: tqdm | None = None) -> None:
     """``url`` into ``handle``; a DuetError that names ``path`` for anything but a whole answer of that very server."""
-    late, opened = threading.Event(), contextlib.ExitStack()
+    sink, opened, outcome = _Sink(handle, most, bar), contextlib.ExitStack(), []
 
     def arrived(response, *_, **__):
         opened.callback(response.close)
         if 300 <= response.status_code < 400:
             raise _Unwanted(f"the server points elsewhere, to {response.headers.get('location', 'nowhere')}")
-
-        # TIMEOUT starts anew with every byte, so that a slow drip of bytes would never end: this ends it.
-        def stop():
-            late.set()
-            response.raw.shutdown()
-
-        timer = threading.Timer(LIMIT, stop)
-        timer.daemon = True
-        timer.start()
-        opened.callback(timer.cancel)
 
     download = pooch.HTTPDownloader(
         chunk_size=1 << 16,
@@ -392,14 +402,27 @@ def _download(url: str, handle, most: int, path: Path, bar: tqdm | None = None) 
         hooks={"response": arrived},
         headers={"Accept-Encoding": "identity", "User-Agent": "duet"},
     )  # the length announced is then the file's own
-    try:
-        with opened:
-            download(url, _Sink(handle, most, bar), None)
-    except (requests.RequestException, _Unwanted) as error:
-        why = f"it took more than {LIMIT} s" if late.is_set() else _reason(error)
-        raise DuetError(f"could not be downloaded from {url}: {why}", path=path, remedy=AGAIN) from None
-    if late.is_set():  # an answer without a length ends without an error when it is cut
-        raise DuetError(f"could not be downloaded from {url}: it took more than {LIMIT} s", path=path, remedy=AGAIN)
+
+    def work() -> None:
+        try:
+            with opened:
+                download(url, sink, None)
+            outcome.append(None)
+        except BaseException as error:  # told by who waits for it, who may have left
+            outcome.append(error)
+
+    # TIMEOUT starts anew with every byte, in headers too, so that a slow drip of bytes would never end: leaving does.
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(LIMIT)
+    if not outcome:
+        sink.left = -1  # what still comes is not taken
+        outcome.append(_Unwanted(f"it took more than {LIMIT} s"))
+    error = outcome[0]
+    if isinstance(error, (requests.RequestException, _Unwanted)):
+        raise DuetError(f"could not be downloaded from {url}: {_reason(error)}", path=path, remedy=AGAIN) from None
+    if error is not None:
+        raise error
 
 
 def _reason(error: Exception) -> str:

@@ -74,8 +74,8 @@ class Primus:
             for entry in os.scandir(parent)
             if entry.is_dir() and not entry.name.startswith(".")
         }
-        sample = next(iter(self._folders.items()), None)
-        if sample is None or not any((sample[1] / f"{sample[0]}{suffix}").exists() for suffix in (".semantic", ".png")):
+        kinds = (".semantic", ".png")
+        if not any((folder / f"{name}{kind}").exists() for name, folder in self._folders.items() for kind in kinds):
             raise DuetError(
                 "is not laid out like PrIMuS",
                 path=self.root,
@@ -86,7 +86,7 @@ class Primus:
     def description(self) -> dict:
         """``corpus.json`` of a corpus that this library built; of a published one just its name."""
         path = self.root / "corpus.json"
-        return files.read_json(path) if path.exists() else {"name": "Camera-PrIMuS", "stand_in": False}
+        return files.read_object(path) if path.exists() else {"name": "Camera-PrIMuS", "stand_in": False}
 
     @cached_property
     def ids(self) -> list[str]:

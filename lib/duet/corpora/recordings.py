@@ -78,7 +78,7 @@ class Corpus:
     def description(self) -> dict:
         """``corpus.json`` of a corpus that this library built; of a published one just its name."""
         path = self.root / "corpus.json"
-        return files.read_json(path) if path.exists() else {"name": self.NAME, "stand_in": False}
+        return files.read_object(path) if path.exists() else {"name": self.NAME, "stand_in": False}
 
     @property
     def name(self) -> str:

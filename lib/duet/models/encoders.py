@@ -6,6 +6,9 @@ alignment, Section 4).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,12 +41,14 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ELU()]
 
 
-class TwoTowers(nn.Module):
-    """Sheet windows (B, 1, rows, columns) and audio excerpts (B, 1, 92, frames) to unit vectors (B, 32)."""
+class Towers(nn.Module):
+    """An encoder of sheet windows (B, 1, rows, columns) and one of audio excerpts (B, 1, 92, frames), which both give
+    (B, dimensions), under one CCA layer: unit vectors.
+    """
 
-    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
+    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int):
         super().__init__()
-        self.sheet, self.audio = Encoder(maps, dimensions), Encoder(maps, dimensions)
+        self.sheet, self.audio = sheet, audio
         self.cca = CcaLayer(dimensions)
 
     def forward(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,18 +57,47 @@ class TwoTowers(nn.Module):
         return nn.functional.normalize(one), nn.functional.normalize(two)
 
     def embed_sheet(self, sheet: Tensor) -> Tensor:
-        """(B, 32) unit vectors, with the stored projections."""
+        """(B, dimensions) unit vectors, with the stored projections."""
         return nn.functional.normalize(self.cca.project_first(self._encode(self.sheet, sheet)))
 
     def embed_audio(self, audio: Tensor) -> Tensor:
-        """(B, 32) unit vectors, with the stored projections."""
+        """(B, dimensions) unit vectors, with the stored projections."""
         return nn.functional.normalize(self.cca.project_second(self._encode(self.audio, audio)))
 
     def latent(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Both before the projection: what a refinement of it looks at."""
         return self._encode(self.sheet, sheet), self._encode(self.audio, audio)
 
+    @torch.no_grad()
+    def refine(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Store the projections of many pairs, batches of windows and excerpts, in place of the last batch's."""
+        where = next(self.parameters()).device
+        parts = [self.latent(sheet.to(where), audio.to(where)) for sheet, audio in batches]
+        self.cca.refine(*(torch.cat(side) for side in zip(*parts, strict=True)))
+
     @staticmethod
-    def _encode(encoder: Encoder, pictures: Tensor) -> Tensor:
+    def _encode(encoder: nn.Module, pictures: Tensor) -> Tensor:
         # convolutions are faster in this order; the embedding is small, and its algebra wants precision
         return encoder(pictures.contiguous(memory_format=torch.channels_last)).float()
+
+
+class TwoTowers(Towers):
+    """The paper's: windows and excerpts to unit vectors (B, 32)."""
+
+    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
+        super().__init__(Encoder(maps, dimensions), Encoder(maps, dimensions), dimensions)
+
+
+def in_batches(
+    model: nn.Module,
+    embed: Callable[[Tensor], Tensor],
+    items: Sequence | Tensor,
+    cut: Callable[[Sequence], Tensor] | None = None,
+) -> np.ndarray:
+    """(n, values): items, or what ``cut`` makes of them, through one of the model's methods, 64 at a time."""
+    where, parts = next(model.parameters()).device, []
+    with torch.no_grad():
+        for start in range(0, len(items), 64):
+            own = items[start : start + 64]
+            parts.append(embed((cut(own) if cut else own).to(where)).cpu().numpy())
+    return np.concatenate(parts)

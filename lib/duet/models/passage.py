@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .cca import CcaLayer
-from .encoders import TwoTowers
+from .encoders import Towers
 
 SNIPPETS = {"sheet": (80, 90), "audio": (92, 20)}  # rows and columns; pages are halved first, 20 frames are a second
 CODE = 32  # values of an encoded snippet
@@ -61,10 +61,9 @@ class SnippetEncoder(nn.Sequential):
         return super().forward(snippets.contiguous(memory_format=torch.channels_last)).float()
 
 
-def snippet_model(widths: tuple[int, ...] = PAPER) -> TwoTowers:
+def snippet_model(widths: tuple[int, ...] = PAPER) -> Towers:
     """Both encoders under a CCA layer: the baseline, and what passage models start from."""
-    model = TwoTowers(widths, CODE)
-    model.sheet, model.audio = SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths)
+    model = Towers(SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths), CODE)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")

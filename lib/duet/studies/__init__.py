@@ -7,7 +7,13 @@ from types import ModuleType
 
 from ..errors import DuetError
 
-KEYS: tuple[str, ...] = ("transfer_learning", "alignment", "synthetic_pretraining", "ctc_chroma")
+KEYS: tuple[str, ...] = (
+    "transfer_learning",
+    "passage_retrieval",
+    "alignment",
+    "synthetic_pretraining",
+    "ctc_chroma",
+)
 
 
 def get(key: str) -> ModuleType:

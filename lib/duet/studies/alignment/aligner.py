@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import dtw
-from ...models.encoders import PAPER, WIDE, TwoTowers
+from ...models.encoders import PAPER, WIDE, TwoTowers, in_batches
 from ...snippets import excerpt, window
 
 FRAMES = 42  # of an excerpt: 2.1 s
@@ -38,16 +37,6 @@ def reduce_pictures(pictures: np.ndarray, by: int) -> Tensor:
     return nn.functional.avg_pool2d(values, by) if by > 1 else values
 
 
-def in_batches(
-    model: TwoTowers, embed: Callable[[Tensor], Tensor], cut: Callable[[Sequence], Tensor], items: Sequence
-) -> np.ndarray:
-    """(n, 32): what ``cut`` makes of the items, embedded 64 at a time by one of the model's methods."""
-    where = next(model.parameters()).device
-    with torch.no_grad():
-        parts = [embed(cut(items[k : k + 64]).to(where)).cpu().numpy() for k in range(0, len(items), 64)]
-    return np.concatenate(parts)
-
-
 class Embedded(NamedTuple):
     """Embeddings (n, 32) of unit length, and the (n,) columns or frames that they are of."""
 
@@ -63,7 +52,7 @@ def embed_strip(model: TwoTowers, network: Network, image: np.ndarray) -> Embedd
     width = image.shape[1]
     columns = np.linspace(0, width - 1, max(2, width // STEP_COLUMNS)).round()
     cut = lambda own: reduce_pictures(np.stack([window(image, c, *network.window) for c in own]), network.reduced)  # noqa: E731
-    return Embedded(in_batches(model, model.embed_sheet, cut, columns), columns)
+    return Embedded(in_batches(model, model.embed_sheet, columns, cut), columns)
 
 
 def embed_recording(model: TwoTowers, spectrogram: np.ndarray) -> Embedded:
@@ -71,7 +60,7 @@ def embed_recording(model: TwoTowers, spectrogram: np.ndarray) -> Embedded:
     length = spectrogram.shape[1]
     frames = np.linspace(0, length - 1, max(2, length // STEP_FRAMES)).round().astype(int)
     cut = lambda own: torch.from_numpy(np.stack([excerpt(spectrogram, f, FRAMES) for f in own]))[:, None]  # noqa: E731
-    return Embedded(in_batches(model, model.embed_audio, cut, frames), frames.astype(float))
+    return Embedded(in_batches(model, model.embed_audio, frames, cut), frames.astype(float))
 
 
 class Alignment(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +17,21 @@ from ...corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from ...errors import DuetError
 from ...filterbank import FRAMES_PER_SECOND
 from ...losses import pairwise_ranking_loss
-from ...models.encoders import TwoTowers
+from ...models.encoders import TwoTowers, in_batches
 from ...progress import Progress
 from ...runs import Run
-from ...snippets import Pieces, Take, excerpt, frame_of, published_column, window
+from ...snippets import (
+    Pieces,
+    Take,
+    evenly,
+    excerpt,
+    frame_of,
+    opened,
+    published_column,
+    require,
+    shortest,
+    window,
+)
 from ...training import device, epoch_rng, save_weights, train
 from .aligner import (
     FRAMES,
@@ -31,7 +42,6 @@ from .aligner import (
     confidence,
     embed_recording,
     embed_strip,
-    in_batches,
     reduce_pictures,
 )
 from .grid import KEY, PRESETS, Augmentation, Config, Preset
@@ -70,7 +80,7 @@ class Data:
     def pool(self) -> list[Pair]:
         """The test pairs, candidates and queries alike: every onset, or evenly spaced ones of them."""
         every = [pair for piece in self.test for pair in self.pairs([self.pieces.fixed(piece)])]
-        return _evenly(every, self.preset.candidates)
+        return evenly(every, self.preset.candidates)
 
     def takes(self, pieces: Sequence[str], augmentation: Augmentation) -> list[Take]:
         """The performances of training pieces that an augmentation lets in; ones with rubato are kept for tests."""
@@ -115,24 +125,11 @@ class Pair(NamedTuple):
 def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
     """The corpus with its strips.  ``corpus`` is a folder in MSMD layout; without one the preset's open corpus."""
     p = PRESETS[preset]
-    if corpus:
-        msmd = Msmd(corpus)
-    elif p.corpus is None:
-        raise DuetError(f"the preset {preset} reads MSMD itself", remedy="give corpus=<folder of msmd_aug_v1-1>")
-    else:
-        msmd = p.corpus.build(progress=progress)
-    every = msmd.split(p.split)
-    pieces = Pieces(msmd)
-    skipped = pieces.prepare([name for part in PARTS for name in every[part]], progress)
-    every = {part: [name for name in every[part] if name not in skipped] for part in PARTS}
+    pieces, every, skipped = opened(preset, p.corpus, corpus, p.split, progress)
     one = one_composer(every, p.composer, p.held_out)
-    shortest = sorted(one["test"], key=lambda name: pieces.get(name).image.shape[1])[: p.tested or None]
-    one["test"] = [name for name in one["test"] if name in shortest]
-    splits = {"composer": one, "all": {**every, "test": one["test"]}}
-    if not all(one.values()):
-        empty = next(part for part, own in one.items() if not own)
-        raise DuetError(f"has no {empty} piece for {p.composer}", path=msmd.root, remedy="take more pieces")
-    return Data(msmd, pieces, splits, p, skipped)
+    require(pieces.corpus, one, f" for {p.composer}")
+    one["test"] = shortest(pieces, one["test"], p.tested)
+    return Data(pieces.corpus, pieces, {"composer": one, "all": {**every, "test": one["test"]}}, p, skipped)
 
 
 def one_composer(split: dict[str, list[str]], composer: str, held_out: Sequence[str]) -> dict[str, list[str]]:
@@ -148,13 +145,6 @@ def one_composer(split: dict[str, list[str]], composer: str, held_out: Sequence[
         "valid": own["valid"] + moved,
         "test": [p for p in split["test"] if p not in own["test"]],
     }
-
-
-def _evenly(items: Sequence, count: int) -> list:
-    """``count`` of them, evenly spaced, or all."""
-    if not count or len(items) <= count:
-        return list(items)
-    return [items[k] for k in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 # -- what the network sees ---------------------------------------------------------------------------------------------
@@ -227,8 +217,8 @@ def loss_of(model: TwoTowers, batch: tuple[Tensor, Tensor], config: Config) -> T
 
 def embed(model: TwoTowers, cutter: Cutter, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
     """(n, 32) of sheets and of excerpts, unit length."""
-    sheets = in_batches(model, model.embed_sheet, cutter.sheets, pairs)
-    return sheets, in_batches(model, model.embed_audio, cutter.excerpts, pairs)
+    sheets = in_batches(model, model.embed_sheet, pairs, cutter.sheets)
+    return sheets, in_batches(model, model.embed_audio, pairs, cutter.excerpts)
 
 
 def mean_reciprocal_rank(sheets: np.ndarray, excerpts: np.ndarray) -> float:
@@ -244,7 +234,7 @@ def fit(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progress: bool
     cutter = Cutter(data, config)
     split = data.splits[config.pieces]
     training = data.pairs(data.takes(split["train"], config.augmentation))
-    validation = _evenly(
+    validation = evenly(
         [pair for piece in split["valid"] for pair in data.pairs([data.pieces.fixed(piece)])], data.preset.validation
     )
     count = config.training.updates // config.training.epochs
@@ -263,9 +253,7 @@ def fit(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progress: bool
         "pieces": {part: len(split[part]) for part in PARTS},
         "performances": len({pair.take for pair in training}),
         "pairs": {"train": len(training), "valid": len(validation)},
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
+        **asdict(outcome),
     }
 
 
@@ -275,12 +263,8 @@ def refine(model: TwoTowers, data: Data, config: Config) -> None:
     pairs = data.pairs(data.takes(data.splits[config.pieces]["train"], config.augmentation))
     rng = np.random.default_rng([config.seed, 3])
     chosen = [pairs[k] for k in rng.permutation(len(pairs))[: data.preset.refinement]]
-    where, parts = next(model.parameters()).device, []
-    with torch.no_grad():
-        for start in range(0, len(chosen), 64):
-            own = chosen[start : start + 64]
-            parts.append(model.latent(cutter.sheets(own, rng).to(where), cutter.excerpts(own, rng).to(where)))
-    model.cca.refine(*(torch.cat(side) for side in zip(*parts, strict=True)))
+    batches = (chosen[k : k + 64] for k in range(0, len(chosen), 64))
+    model.refine((cutter.sheets(own, rng), cutter.excerpts(own, rng)) for own in batches)
 
 
 # -- pairs -------------------------------------------------------------------------------------------------------------
@@ -364,7 +348,7 @@ def identify(
     ``excerpts`` (n, 32) of the recording; ``candidates`` (m, 32) sheet windows, ``owners`` (m,) their pieces' numbers.
     """
     sizes = np.bincount(owners, minlength=pieces)
-    queries = np.array(_evenly(excerpts, EXCERPTS))
+    queries = np.array(evenly(excerpts, EXCERPTS))
     counts = votes(queries, candidates, owners, pieces)
     return rank_by_votes(counts, own), rank_by_votes(counts / np.maximum(sizes, 1), own)
 

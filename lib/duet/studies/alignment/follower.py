@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import librosa
 import numpy as np
 
-from ... import engraving, features, lilypond, paths, player, scores
-from ...corpora import sheets
+from ... import own_files, paths, player
 from ...corpora.msmd import unroll
 from ...engraving import Sheet
 from ...errors import DuetError
@@ -129,97 +125,7 @@ def threshold_between(own: list[float], wrong: list[float]) -> float:
     return float(between[int(np.argmin(mistakes))])
 
 
-# -- the score ---------------------------------------------------------------------------------------------------------
-
-
-class _Score(NamedTuple):
-    title: str
-    sheet: Sheet
-    remarks: tuple[str, ...]
-
-
-_BY_MUSIC21 = {".mid": "midi", ".midi": "midi", ".abc": "abc"}
-_MEI = "{http://www.music-encoding.org/ns/mei}"
-_WORDS = r"\bD\. ?[CS]\.|\bda capo\b|\bdal segno\b"
-#: Of MEI: bar lines, signs, words, and an order of sections in which one comes again.
-_REPEATS = re.compile(
-    rf'="rpt(start|end|both)"|<repeatMark |type="(dacapo|dalsegno)"|{_WORDS}|plist="[^"]*(#[^ "]+) ([^"]* )?\3[ "]',
-    re.I,
-)
-_REPEATS_IN_LILYPOND = re.compile(rf'^[^%\n]*(\\repeat\s+"?(volta|segno)|\\bar\s+"[^"]*:[^"]*"|{_WORDS})', re.I | re.M)
-
-
-def read_score(path: str | Path) -> _Score:
-    """A score's pages, its title, and what of it cannot be followed.
-
-    Raises DuetError for a file that is missing or damaged, has no notes, or is no score.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    kinds = [".ly", *scores.FORMATS, *_BY_MUSIC21]
-    if suffix not in kinds:
-        raise DuetError("is no score that can be read here", path=path, remedy=f"convert it to {', '.join(kinds)}")
-    if not path.is_file():
-        raise DuetError("no such score", path=path, remedy="check its name")
-    try:
-        score = _from_lilypond(path) if suffix == ".ly" else _from_mei(path)
-    except DuetError as error:
-        if error.path is None:  # an engraver does not know the file
-            raise DuetError(error.problem, path=path, remedy=error.remedy or "check the file") from None
-        raise
-    fault = sheets.faults(score.sheet)
-    doubt = (f"The engraving may be unfit to be followed: {fault}.",) if fault else ()
-    return score._replace(remarks=(*score.remarks, *doubt))
-
-
-def _from_lilypond(path: Path) -> _Score:
-    sheet = lilypond.engrave(path)
-    remarks = []
-    sources = (path, *lilypond.included(path))
-    if any(_REPEATS_IN_LILYPOND.search(p.read_bytes().decode("utf-8", "replace")) for p in sources):
-        remarks.append(_ONCE)
-    if (most := max(s.staves for s in sheet.systems)) > 2:
-        remarks.append(f"The score has systems of {most} staves, of which only the middle is read.")
-    return _Score(path.stem, sheet, tuple(remarks))
-
-
-_ONCE = "The score has repeats: they are expected to be played once."
-
-
-def _from_mei(path: Path) -> _Score:
-    title = path.stem
-    if path.suffix.lower() in _BY_MUSIC21:
-        mei = engraving.mei_of(_musicxml(path), "xml")
-    else:
-        score = scores.read(path)  # it tells what is damaged, which the engraver does not
-        title = ": ".join(filter(None, (score.composer, score.title))) if score.title else title
-        mei = engraving.mei_of(*scores.source_text(path))
-    sheet = engraving.engrave_pages(engraving.keyboard_reduction(mei))
-    remarks = [_ONCE] if _REPEATS.search(mei) else []
-    definition = ElementTree.fromstring(mei).find(f".//{_MEI}scoreDef")
-    if (staves := len(list(definition.iter(f"{_MEI}staffDef")))) > 2:
-        remarks.append(f"The score's {staves} staves are reduced to two, as the network knows them.")
-    return _Score(title, sheet, tuple(remarks))
-
-
-def _musicxml(path: Path) -> str:
-    """Of MIDI or ABC, neither of which Verovio reads."""
-    import music21  # it takes seconds
-
-    kind = _BY_MUSIC21[path.suffix.lower()]
-    try:
-        stream = music21.converter.parse(str(path), format=kind, forceSource=True)
-        several, notes = isinstance(stream, music21.stream.Opus), len(stream.recurse().notes)
-        exporter = music21.musicxml.m21ToXml.GeneralObjectExporter(stream)
-        exported = exporter.parse() if notes and not several else b""
-    except Exception as error:  # it hands on whatever its parsers raise
-        what = f"is not readable as {kind}: {type(error).__name__} {error}"
-        raise DuetError(what, path=path, remedy="export it again") from None
-    if several:
-        raise DuetError("holds several tunes", path=path, remedy="give a file with the one that is played")
-    if not notes:
-        raise DuetError("holds no notes", path=path, remedy="export it again")
-    return exported.decode()
+# -- the strip ---------------------------------------------------------------------------------------------------------
 
 
 class _Strip(NamedTuple):
@@ -253,40 +159,10 @@ def unrolled(sheet: Sheet) -> _Strip:
     return _Strip(image, np.array(columns, float), np.array(places, MOMENTS))
 
 
-# -- the recording -----------------------------------------------------------------------------------------------------
+# -- the recording in its score ----------------------------------------------------------------------------------------
 
-_SILENCE = 50.0  # dB below the loudest frame
 _SHORTEST = FRAMES / FRAMES_PER_SECOND  # seconds: one excerpt
 _TOLD = 2.0  # seconds of silence that are worth a remark
-
-
-class _Recording(NamedTuple):
-    """``audio`` (samples,) at 22,050 Hz; music from ``start`` to ``end``, seconds."""
-
-    audio: np.ndarray
-    start: float
-    end: float
-
-
-def read_recording(path: str | Path) -> _Recording:
-    """Audio of any format, rate and number of channels.
-
-    Raises DuetError for a file that is missing, damaged, silent or shorter than an excerpt, or holds NaN.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DuetError("no such audio file", path=path, remedy="check its name")
-    audio = features.read_audio(path, SAMPLE_RATE)
-    _, (first, last) = librosa.effects.trim(audio, top_db=_SILENCE)
-    start, end = first / SAMPLE_RATE, last / SAMPLE_RATE
-    if end - start < _SHORTEST:
-        raise DuetError(
-            f"has {end - start:.2f} s of music, too short to follow", path=path, remedy=f"give {_SHORTEST} s or more"
-        )
-    return _Recording(audio, start, end)
-
-
-# -- both --------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -309,19 +185,20 @@ def follow(
 ) -> Followed:
     """A recording aligned with its score from end to end: Section 6 of the paper.
 
-    Silence before and after the music is left out of the alignment.  Raises DuetError as :func:`read_score` and
-    :func:`read_recording` do and, unless ``anyway``, for a recording that does not seem to be of this score.
+    Silence before and after the music is left out of the alignment.  Raises DuetError as ``own_files`` does for damaged
+    ones and, unless ``anyway``, for a recording that does not seem to be of this score.
     """
     audio, score = Path(audio), Path(score)
     with Progress(f"following {audio.name}", 5, progress) as report:
-        heard = read_recording(audio)
+        heard = own_files.music_in(audio, _SHORTEST)
+        (sound,) = own_files.stretches(audio, [(0, heard.seconds)])
         report(1)
-        read = read_score(score)
+        read = own_files.read_score(score)
         report(1)
         strip = unrolled(read.sheet)
         pictures = model.strip(strip.image)
         report(1)
-        music = heard.audio[round(heard.start * SAMPLE_RATE) : round(heard.end * SAMPLE_RATE)]
+        music = sound[round(heard.start * SAMPLE_RATE) : round(heard.end * SAMPLE_RATE)]
         sounds = model.recording(log_filterbank(music))
         report(1)
         sure = confidence(pictures, sounds)
@@ -341,12 +218,12 @@ def follow(
         remarks = [
             f"Confidence {sure:.3f}; below {model.threshold:.3f} the recording would not seem to be of this score."
         ]
-    after = len(heard.audio) / SAMPLE_RATE - heard.end
+    after = heard.seconds - heard.end
     if heard.start + after > _TOLD:
         remarks.append(
             f"Silence is left out of the alignment: {heard.start:.1f} s at the beginning, {after:.1f} s at the end."
         )
-    return Followed(f"{read.title} ({audio.name})", read.sheet, moments, heard.audio, sure, (*remarks, *read.remarks))
+    return Followed(f"{read.title} ({audio.name})", read.sheet, moments, sound, sure, (*remarks, *read.remarks))
 
 
 def seconds_at(found: Alignment, columns: np.ndarray) -> np.ndarray:

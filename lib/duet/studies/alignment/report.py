@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from ... import files, filterbank, metrics, published, results, synthesis, table
 from ...corpora import sheets
 from ...corpora.msmd import PARTS, soundfont
 from ...engraving import PAGE_WIDTH
-from ...errors import DuetError
 from ...filterbank import FRAMES_PER_SECOND
 from ...models.encoders import Encoder, TwoTowers
 from ...runs import Grid
@@ -822,26 +820,8 @@ def _pairs(data: Data, pieces: Sequence[str], augmentation: Augmentation) -> int
 
 
 def freely_shown(data: Data) -> list[str]:
-    """Test pieces whose pages and sound anybody may publish, the shortest first.
-
-    The scores inside music21 are of old music.  A LilyPond source of Mutopia's says in its header whether it is in the
-    public domain; where it is not on this machine, its piece is not shown.  The user's own scores always are.
-    """
-    collection = data.corpus.description.get("settings", {}).get("collection", "")
-    mutopia = collection == "mutopia" or data.corpus.description.get("name") == "MSMD"
-    free = [piece for piece in data.test if not mutopia or _public_domain(piece)]
-    return sorted(free, key=lambda piece: data.pieces.get(piece).image.shape[1])
-
-
-def _public_domain(piece: str) -> bool:
-    try:
-        path = sheets.mutopia_sources([piece])[0].path
-    except DuetError:
-        return False
-    headers = [path] if path.is_file() else sorted(path.rglob("*.*ly"))
-    text = "\n".join(header.read_text(encoding="utf-8", errors="replace") for header in headers)
-    said = re.findall(r'(?:license|copyright)\s*=\s*"([^"]+)"', text, re.IGNORECASE)
-    return bool(said) and all(words.startswith("Public Domain") for words in said)
+    """Test pieces whose pages and sound anybody may publish, the shortest first."""
+    return data.pieces.by_length(sheets.freely_shown(data.corpus, data.test))
 
 
 def examples(data: Data, pieces: Sequence[str], count: int = 4) -> list[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -316,9 +316,7 @@ def fit(
         progress=progress,
     )
     return {
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
+        **asdict(outcome),
         "themes": {"training": len(parts[0]), "validation": len(parts[1])},
     }
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from ...corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from ...errors import DuetError
 from ...filterbank import log_filterbank
 from ...losses import info_nce, pairwise_ranking_loss
-from ...models.encoders import TwoTowers
+from ...models.encoders import Towers, in_batches
 from ...models.passage import HALF, PAPER, PassageModel, snippet_model
 from ...progress import Progress
 from ...runs import Run
 from ...scans import Scans
-from ...snippets import Pieces, Take, excerpt, window
+from ...snippets import Pieces, Take, evenly, excerpt, opened, require, shortest, window
 from ...training import device, epoch_rng, load_into, save_weights, train
 from .grid import CONDITIONS, KEY, PRESETS, TEMPI, VOTERS, Config, Preset
 from .passages import Passage, audio_snippets, passages, sheet_snippets, vote
@@ -114,43 +114,38 @@ class Data:
 
 
 def _real_like(corpus: Msmd, takes: dict[str, str], piece: str) -> np.ndarray:
+    return log_filterbank(real_like_sound(corpus, piece, takes[piece]))
+
+
+def real_like_sound(corpus: Msmd, piece: str, performance: str) -> np.ndarray:
+    """(samples,) at 22,050 Hz of a performance as if recorded: its seed is its piece."""
     rng = np.random.default_rng(int(files.digest("real-like", piece)[:16], 16))
-    return log_filterbank(reallike.real_like(corpus.notes(piece, takes[piece]), rng, reallike.instrument()))
+    return reallike.real_like(corpus.notes(piece, performance), rng, reallike.instrument())
 
 
 def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
     """The corpus with its strips and stand-ins.  ``corpus`` is a folder in MSMD layout; else the preset's open one."""
     p = PRESETS[preset]
-    if corpus:
-        msmd = Msmd(corpus)
-    elif p.corpus is None:
-        raise DuetError(f"the preset {preset} reads MSMD itself", remedy="give corpus=<folder of msmd_aug_v1-1>")
-    else:
-        msmd = p.corpus.build(progress=progress)
-    split = msmd.split(p.split)
-    pieces = Pieces(msmd)
-    skipped = pieces.prepare([name for part in PARTS for name in split[part]], progress)
-    split = {part: [name for name in split[part] if name not in skipped] for part in PARTS}
-    if not all(split.values()):
-        empty = next(part for part, own in split.items() if not own)
-        raise DuetError(f"has no {empty} piece that can be used", path=msmd.root, remedy="take more pieces")
-    data = Data(msmd, pieces, split, p, skipped)
+    pieces, split, skipped = opened(preset, p.corpus, corpus, p.split, progress)
+    require(pieces.corpus, split)
+    split["test"] = shortest(pieces, split["test"], p.tested)
+    data = Data(pieces.corpus, pieces, split, p, skipped)
     data.prepare(progress)
     return data
 
 
 # -- batches -----------------------------------------------------------------------------------------------------------
 
-Passages = tuple[Tensor, list[int], Tensor, list[int]]  # snippets and how many each passage has: sheets, audio
+Snippets = tuple[Tensor, list[int]]  # of passages, one behind the other, and how many each has
 
 
-def sheets(data: Data, own: Sequence[Passage], condition: str = "I") -> tuple[Tensor, list[int]]:
+def sheets(data: Data, own: Sequence[Passage], condition: str = "I") -> Snippets:
     """Snippets (n, 1, 80, 90) in [0, 1] of all passages one behind the other, and how many each has."""
     parts = [sheet_snippets(data.image(p.piece, condition), p.columns) for p in own]
     return torch.from_numpy(np.concatenate(parts))[:, None].float() / 255, [len(part) for part in parts]
 
 
-def sounds(data: Data, own: Sequence[Passage], condition: str = "I") -> tuple[Tensor, list[int]]:
+def sounds(data: Data, own: Sequence[Passage], condition: str = "I") -> Snippets:
     """Snippets (n, 1, 92, 20) of all passages one behind the other, and how many each has."""
     parts = [audio_snippets(data.sound(p, condition), p.frames) for p in own]
     return torch.from_numpy(np.concatenate(parts))[:, None], [len(part) for part in parts]
@@ -231,23 +226,11 @@ def audio_to_sheet(sheet: np.ndarray, audio: np.ndarray) -> np.ndarray:
     return metrics.ranks(-(audio @ sheet.T), np.arange(len(audio)))[0]
 
 
-def _evenly(items: Sequence, count: int) -> list:
-    return [items[k] for k in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
-
-
-def encoded(model: nn.Module, snippets: Tensor, encode) -> np.ndarray:
-    """(n, values) of snippets, 128 at a time."""
-    where = next(model.parameters()).device
-    with torch.no_grad():
-        parts = [encode(snippets[k : k + 128].to(where)).cpu().numpy() for k in range(0, len(snippets), 128)]
-    return np.concatenate(parts)
-
-
-def fit_snippets(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progress: bool) -> dict:
+def fit_snippets(run: Run, model: Towers, data: Data, checkpoint: Path, progress: bool) -> dict:
     """Train the snippet model on single onsets, every rendering, all augmentations (fact sheet, Section 5)."""
     config, where = run.config, device()
     training, valid = snippet_places(data, "train", True), snippet_places(data, "valid", False)
-    held_out = snippet_pairs(data, _evenly(valid, data.preset.validation), None)
+    held_out = snippet_pairs(data, evenly(valid, data.preset.validation), None)
     count, size = config.training.updates // config.training.epochs, config.training.batch
     if len(training) < size:
         raise DuetError(f"{len(training)} training pairs do not fill a batch of {size}", remedy="take more pieces")
@@ -258,11 +241,11 @@ def fit_snippets(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progr
             chosen = rng.choice(len(training), size, replace=False)
             yield snippet_pairs(data, [training[k] for k in chosen], rng)
 
-    def loss(m: TwoTowers, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(m: Towers, batch: tuple[Tensor, Tensor]) -> Tensor:
         return loss_of(*m(*(part.to(where) for part in batch)), config)
 
-    def validate(m: TwoTowers) -> float:
-        both = encoded(m, held_out[0], m.embed_sheet), encoded(m, held_out[1], m.embed_audio)
+    def validate(m: Towers) -> float:
+        both = in_batches(m, m.embed_sheet, held_out[0]), in_batches(m, m.embed_audio, held_out[1])
         return 1 - float(metrics.reciprocal(audio_to_sheet(*both)).mean())
 
     outcome = train(
@@ -276,73 +259,115 @@ def fit_snippets(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progr
         label=run.name,
         progress=progress,
     )
-    return {
-        "pairs": {"train": len(training), "valid": len(held_out[0])},
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
-    }
+    return {"pairs": {"train": len(training), "valid": len(held_out[0])}, **asdict(outcome)}
 
 
-def refine(model: TwoTowers, data: Data, config: Config) -> None:
+def refine(model: Towers, data: Data, config: Config) -> None:
     """Projections of many training pairs in place of the last batch's (fact sheet, Section 6)."""
     places = snippet_places(data, "train", True)
     rng = np.random.default_rng([config.seed, 3])
     chosen = [places[k] for k in rng.permutation(len(places))[: data.preset.refinement]]
-    where, parts = device(), []
-    with torch.no_grad():
-        for start in range(0, len(chosen), 128):
-            sheet, audio = snippet_pairs(data, chosen[start : start + 128], rng)
-            parts.append(model.latent(sheet.to(where), audio.to(where)))
-    model.cca.refine(*(torch.cat(side) for side in zip(*parts, strict=True)))
+    model.refine(snippet_pairs(data, chosen[k : k + 64], rng) for k in range(0, len(chosen), 64))
 
 
-class Cached:
-    """Snippet vectors (n, 32) of frozen encoders: every training and validation passage is encoded once."""
+class Once:
+    """What is made of the pages and of the sounds of passages, one array for each, made once, 16 passages at a time.
 
-    def __init__(self, model: TwoTowers, data: Data, progress: bool):
-        self.model, self.data = model, data
-        self.sheet: dict[tuple[str, int], Tensor] = {}
-        self.audio: dict[tuple[str, str, int], Tensor] = {}
-        train = [
-            p for piece in data.split["train"] for take in data.renderings(piece) for p in data.passages(piece, take)
-        ]
-        with Progress("snippet vectors", len(train), progress) as report:
-            for start in range(0, len(train), 64):
-                self(train[start : start + 64])
-                report(len(train[start : start + 64]))
+    ``page`` and ``sound`` take passages and a condition: I and II have one sound, II and III one page.
+    """
 
-    def __call__(self, own: Sequence[Passage]) -> Passages:
-        new = list({(p.piece, p.system): p for p in own if (p.piece, p.system) not in self.sheet}.values())
-        if new:
-            snippets, lengths = sheets(self.data, new)
-            vectors = torch.from_numpy(encoded(self.model, snippets, self.model.sheet)).split(lengths)
-            self.sheet |= {(p.piece, p.system): v for p, v in zip(new, vectors, strict=True)}
-        new = [p for p in own if (p.piece, p.performance, p.system) not in self.audio]
-        if new:
-            snippets, lengths = sounds(self.data, new)
-            vectors = torch.from_numpy(encoded(self.model, snippets, self.model.audio)).split(lengths)
-            self.audio |= {(p.piece, p.performance, p.system): v for p, v in zip(new, vectors, strict=True)}
-        sheet = [self.sheet[p.piece, p.system] for p in own]
-        audio = [self.audio[p.piece, p.performance, p.system] for p in own]
-        return torch.cat(sheet), [len(v) for v in sheet], torch.cat(audio), [len(v) for v in audio]
+    def __init__(self, page: Callable, sound: Callable):
+        self.page, self.sound = page, sound
+        self._known: dict[tuple, np.ndarray] = {}
+
+    def pages(self, own: Sequence[Passage], condition: str = "I") -> list[np.ndarray]:
+        keys = [("page", condition == "I", p.piece, p.system) for p in own]
+        return self._all(self.page, own, condition, keys)
+
+    def sounds(self, own: Sequence[Passage], condition: str = "I") -> list[np.ndarray]:
+        keys = [("sound", condition == "III", p.piece, p.performance, p.system) for p in own]
+        return self._all(self.sound, own, condition, keys)
+
+    def _all(self, make: Callable, own: Sequence[Passage], condition: str, keys: list[tuple]) -> list[np.ndarray]:
+        new = [(key, p) for key, p in dict(zip(keys, own, strict=True)).items() if key not in self._known]
+        for start in range(0, len(new), 16):
+            part = dict(new[start : start + 16])
+            self._known |= dict(zip(part, make([*part.values()], condition), strict=True))
+        return [self._known[key] for key in keys]
 
 
-def fit_passages(
-    run: Run, model: PassageModel, encoder: TwoTowers | None, data: Data, checkpoint: Path, progress: bool
-) -> dict:
-    """Train a passage model; on the vectors of a frozen ``encoder`` where there is one."""
+def snippet_vectors(model: Towers, data: Data, sheet: Callable, audio: Callable) -> Once:
+    """(n, 32) of a passage's snippets, by a method of the model for either side."""
+
+    def of(cut: Callable, embed: Callable) -> Callable:
+        def make(own: Sequence[Passage], condition: str) -> list[np.ndarray]:
+            snippets, lengths = cut(data, own, condition)
+            return np.split(in_batches(model, embed, snippets), np.cumsum(lengths)[:-1])
+
+        return make
+
+    return Once(of(sheets, sheet), of(sounds, audio))
+
+
+class Reader:
+    """Passages as a model reads them: their snippets, or the vectors that a frozen encoder makes of these."""
+
+    def __init__(self, data: Data, encoder: Towers | None):
+        self.data = data
+        self.vectors = snippet_vectors(encoder, data, encoder.sheet, encoder.audio) if encoder else None
+
+    def sheets(self, own: Sequence[Passage], condition: str = "I") -> Snippets:
+        return _joined(self.vectors.pages(own, condition)) if self.vectors else sheets(self.data, own, condition)
+
+    def sounds(self, own: Sequence[Passage], condition: str = "I") -> Snippets:
+        return _joined(self.vectors.sounds(own, condition)) if self.vectors else sounds(self.data, own, condition)
+
+    def prepare(self, progress: bool) -> None:
+        """Encode what training draws from, in an order of its own: the batches of a resumed one change nothing."""
+        if self.vectors is None:
+            return
+        with Progress("snippet vectors", len(self.data.split["train"]), progress) as report:
+            for piece in self.data.split["train"]:
+                own = [p for take in self.data.renderings(piece) for p in self.data.passages(piece, take)]
+                self.sheets(own)
+                self.sounds(own)
+                report(1)
+
+
+def _joined(vectors: list[np.ndarray]) -> Snippets:
+    return torch.from_numpy(np.concatenate(vectors)), [len(v) for v in vectors]
+
+
+def passage_vectors(model: PassageModel, read: Reader) -> Once:
+    """Unit vectors (d,) of passages."""
+    where = next(model.parameters()).device
+
+    def of(side: Callable, embed: Callable) -> Callable:
+        def make(own: Sequence[Passage], condition: str) -> list[np.ndarray]:
+            snippets, lengths = side(own, condition)
+            with torch.no_grad():
+                return [*embed(snippets.to(where), lengths).cpu().numpy()]
+
+        return make
+
+    return Once(of(read.sheets, model.embed_sheet), of(read.sounds, model.embed_audio))
+
+
+def fit_passages(run: Run, model: PassageModel, read: Reader, data: Data, checkpoint: Path, progress: bool) -> dict:
+    """Train a passage model on what ``read`` gives it."""
     config, where = run.config, device()
-    read = Cached(encoder, data, progress) if encoder else lambda own: (*sheets(data, own), *sounds(data, own))
-    held_out = _evenly(data.fixed("valid"), data.preset.validation)
+    read.prepare(progress)
+    held_out = evenly(data.fixed("valid"), data.preset.validation)
     count = config.training.updates // config.training.epochs
 
     def loss(m: PassageModel, own: list[Passage]) -> Tensor:
-        sheet, rows, audio, lengths = read(own)
+        (sheet, rows), (audio, lengths) = read.sheets(own), read.sounds(own)
         return loss_of(m.embed_sheet(sheet.to(where), rows), m.embed_audio(audio.to(where), lengths), config)
 
     def validate(m: PassageModel) -> float:
-        return 1 - float(metrics.reciprocal(audio_to_sheet(*embed(m, read, held_out))).mean())
+        vectors = passage_vectors(m, read)
+        ranks = audio_to_sheet(np.stack(vectors.pages(held_out)), np.stack(vectors.sounds(held_out)))
+        return 1 - float(metrics.reciprocal(ranks).mean())
 
     outcome = train(
         model,
@@ -359,21 +384,8 @@ def fit_passages(
         "passages": {"train": len({(p.piece, p.system) for piece in data.split["train"]
                                    for take in data.renderings(piece) for p in data.passages(piece, take)}),
                      "valid": len(held_out)},
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
+        **asdict(outcome),
     }  # fmt: skip
-
-
-def embed(model: PassageModel, read, own: Sequence[Passage]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, d) of sheets and of sounds, unit length, 16 passages at a time."""
-    where, parts = next(model.parameters()).device, []
-    with torch.no_grad():
-        for start in range(0, len(own), 16):
-            sheet, rows, audio, lengths = read(own[start : start + 16])
-            both = model.embed_sheet(sheet.to(where), rows), model.embed_audio(audio.to(where), lengths)
-            parts.append([side.cpu().numpy() for side in both])
-    return tuple(np.concatenate(side) for side in zip(*parts, strict=True))
 
 
 # -- evaluation --------------------------------------------------------------------------------------------------------
@@ -387,23 +399,15 @@ def both_ways(scores: np.ndarray) -> dict[str, list[int]]:
     return {d: metrics.ranks(-s, own)[0].tolist() for d, s in zip(DIRECTIONS, (scores, scores.T), strict=True)}
 
 
-def by_votes(model: TwoTowers, data: Data, own: Sequence[Passage], condition: str, voters: Sequence[int]) -> dict:
-    """Ranks of BL in both directions, for every number of ``voters``."""
-    snippets, rows = sheets(data, own, condition)
-    sheet = encoded(model, snippets, model.embed_sheet)
-    snippets, lengths = sounds(data, own, condition)
-    audio = encoded(model, snippets, model.embed_audio)
+def by_votes(vectors: Once, own: Sequence[Passage], condition: str, voters: Sequence[int]) -> dict:
+    """Ranks of BL in both directions, for every number of ``voters``; ``vectors`` are of snippets."""
+    pages, parts = vectors.pages(own, condition), vectors.sounds(own, condition)
     found: dict = {}
-    for direction, (queries, q_counts), (candidates, c_counts) in (
-        (DIRECTIONS[0], (audio, lengths), (sheet, rows)),
-        (DIRECTIONS[1], (sheet, rows), (audio, lengths)),
-    ):
-        owners = np.repeat(np.arange(len(own)), c_counts)
-        starts = np.cumsum([0, *q_counts])
+    for direction, queries, candidates in ((DIRECTIONS[0], parts, pages), (DIRECTIONS[1], pages, parts)):
+        owners = np.repeat(np.arange(len(own)), [len(one) for one in candidates])
+        everything = np.concatenate(candidates).T
         for k in voters:
-            scores = np.stack([
-                vote(queries[a:b] @ candidates.T, owners, len(own), k) for a, b in zip(starts, starts[1:], strict=False)
-            ])  # fmt: skip
+            scores = np.stack([vote(query @ everything, owners, len(own), k) for query in queries])
             found.setdefault(k, {})[direction] = metrics.ranks(-scores, np.arange(len(own)))[0].tolist()
     return found
 
@@ -420,18 +424,19 @@ def execute(
         result = _counted(model) | fit_snippets(run, model, data, checkpoint, progress)
         model.eval()
         with torch.autocast(device().type, torch.bfloat16, enabled=half):
-            plain = {"I": by_votes(model, data, data.test("I"), "I", (25,))[25]}
+            vectors = snippet_vectors(model, data, model.embed_sheet, model.embed_audio)
+            result["test"] = {"plain": {"I": by_votes(vectors, data.test("I"), "I", (25,))[25]}}
             about = {"study": KEY, "run": run.name, "widths": config.widths}
             save_weights(model, weights, about)
             refine(model, data, config)
             save_weights(model, refined(weights), about)
-            result["test"] = {"plain": plain}
+            vectors = snippet_vectors(model, data, model.embed_sheet, model.embed_audio)
             for condition in CONDITIONS:
-                votes = by_votes(model, data, data.test(condition), condition, VOTERS)
+                votes = by_votes(vectors, data.test(condition), condition, VOTERS)
                 result["test"][condition] = votes[25]
                 if condition == "I":
                     result["test"]["voters"] = {str(k): ranks for k, ranks in votes.items()}
-            result["test"]["tempi"] = {f"{t:g}": by_votes(model, data, data.at_tempo(t), "I", (25,))[25] for t in TEMPI}
+            result["test"]["tempi"] = {f"{t:g}": by_votes(vectors, data.at_tempo(t), "I", (25,))[25] for t in TEMPI}
         return result | {"items": _items(data)}
 
     widths = None if config.frozen else WIDTHS[config.widths]
@@ -444,36 +449,25 @@ def execute(
             encoder.to(device()).eval()
         load_into(model, path, ("cca.",) if config.frozen else ("sheet.", "audio.", "cca."))
     model.to(device())
-    result = _counted(model)
+    result, read = _counted(model), Reader(data, encoder)
     if config.method == "passage":
         with torch.autocast(device().type, torch.bfloat16, enabled=half):  # the encoder's vectors, too
-            result |= fit_passages(run, model, encoder, data, checkpoint, progress)
+            result |= fit_passages(run, model, read, data, checkpoint, progress)
     model.eval()
     save_weights(model, weights, {"study": KEY, "run": run.name, "widths": config.widths if widths else ""})
 
-    def read(condition: str):
-        def snippets(own: Sequence[Passage]) -> Passages:
-            sheet, rows = sheets(data, own, condition)
-            audio, lengths = sounds(data, own, condition)
-            if encoder is not None:
-                sheet = torch.from_numpy(encoded(encoder, sheet, encoder.sheet))
-                audio = torch.from_numpy(encoded(encoder, audio, encoder.audio))
-            return sheet, rows, audio, lengths
+    vectors = passage_vectors(model, read)
 
-        return snippets
+    def ranked(own: Sequence[Passage], condition: str = "I") -> dict[str, list[int]]:
+        return both_ways(np.stack(vectors.sounds(own, condition)) @ np.stack(vectors.pages(own, condition)).T)
 
     with torch.autocast(device().type, torch.bfloat16, enabled=half):
-        result["test"] = {}
-        for condition in CONDITIONS:
-            sheet, audio = embed(model, read(condition), data.test(condition))
-            result["test"][condition] = both_ways(audio @ sheet.T)
-            if condition == "I":
-                result["distances"] = [round(float(1 - (a * s).sum()), 4) for a, s in zip(audio, sheet, strict=True)]
-        if config.start == "" and config.summariser == "gru" and config.dimensions == 64:
-            result["test"]["tempi"] = {}
-            for tempo in TEMPI:
-                sheet, audio = embed(model, read("I"), data.at_tempo(tempo))
-                result["test"]["tempi"][f"{tempo:g}"] = both_ways(audio @ sheet.T)
+        result["test"] = {condition: ranked(data.test(condition), condition) for condition in CONDITIONS}
+        own = data.test("I")
+        right = [float(1 - a @ s) for a, s in zip(vectors.sounds(own), vectors.pages(own), strict=True)]
+        result["distances"] = [round(distance, 4) for distance in right]
+        if config.method == "passage" and not config.start and config.summariser == "gru" and config.dimensions == 64:
+            result["test"]["tempi"] = {f"{t:g}": ranked(data.at_tempo(t)) for t in TEMPI}
     return result | {"items": _items(data)}
 
 

@@ -32,6 +32,7 @@ class Preset:
     dimensions: tuple[int, ...] = (16, 256)  # of Figure 3, beside 64
     validation: int = 2048  # snippet pairs or passages, as published
     refinement: int = 25_000
+    tested: int = 0  # at most so many test pieces, the shortest; 0: all
     full: bool = False  # also the paper's widths, once
     controls: bool = True
     cut: str = ""  # what the preset leaves out of the paper's grid, printed above the tables
@@ -60,12 +61,13 @@ PRESETS = {
         dimensions=(),
         validation=40,
         refinement=80,
+        tested=3,
         controls=False,
     ),
     "laptop": Preset(
-        OpenSheets("registry", 90, 3),
-        _snippets(120, 4),
-        _passages(90, 6, 32),
+        OpenSheets("registry", 60, 2),
+        _snippets(80, 4),
+        _passages(50, 5, 32),
         split="all_split",
         dimensions=(),
         validation=300,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -501,9 +501,7 @@ def fit(run: Run, model: nn.Module, data: Data, checkpoint: Path, progress: bool
     )
     return {
         "start": start,
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
+        **asdict(outcome),
         "minutes": {
             key: round(domain.seconds(part) / 60, 1)
             for key, part in zip(("training", "validation", "test"), (parts[0], *domain.split[1:]), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -259,9 +259,7 @@ def execute(
     return {
         "trainable": model.trainable(),
         "outputs": model.outputs,
-        "loss": outcome.loss,
-        "validation": outcome.validation,
-        "best_epoch": outcome.best_epoch,
+        **asdict(outcome),
         "items": files.digest(*data.splits["test"])[:16],
         "test": {m: evaluate(model, data, data.kind(config, m)) for m in MODALITIES},
     }
