@@ -347,7 +347,10 @@ def _engrave_pages(mei: str) -> Sheet:
     images, systems, heads = [], [], []
     for page in range(toolkit.getPageCount()):
         svg = toolkit.renderToSVG(page + 1)
-        lines, found = _drawn(svg, page, meanings)
+        try:
+            lines, found = _drawn(svg, page, meanings)
+        except (ElementTree.ParseError, StopIteration, TypeError, ValueError) as error:  # of a damaged score
+            raise DuetError(f"Verovio's page of it is not readable: {error}", remedy=_EXPORT) from None
         if found:
             image = rasterise(svg, PAGE_WIDTH / _UNITS)
             images.append(image)

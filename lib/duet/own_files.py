@@ -98,7 +98,7 @@ def _musicxml(path: Path) -> str:
     """Of MIDI or ABC, neither of which Verovio reads."""
     import music21  # noqa: F401  # it takes seconds, here or in the forked process
 
-    return apart(_by_music21, path, seconds=60 + path.stat().st_size / 500, remedy="export it again")
+    return apart(_by_music21, path, seconds=20 + path.stat().st_size / 500, remedy="export it again")
 
 
 def _by_music21(path: Path) -> str:

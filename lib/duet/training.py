@@ -189,21 +189,18 @@ def train(
                     for group in optimiser.param_groups:
                         group["lr"] = max(group["lr"] / 2, settings.lowest_rate)
             if checkpoint is not None:
-                with files.atomic(checkpoint) as path:
-                    torch.save(
-                        {
-                            "model": model.state_dict(),
-                            "optimiser": optimiser.state_dict(),
-                            "schedule": schedule.state_dict(),
-                            "curves": curves,
-                            "best": best,
-                            "best_epoch": best_epoch,
-                            "waited": waited,
-                            "halved": halved,
-                            "best_moments": best_moments,
-                        },
-                        path,
-                    )
+                state = {
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "curves": curves,
+                    "best": best,
+                    "best_epoch": best_epoch,
+                    "waited": waited,
+                    "halved": halved,
+                    "best_moments": best_moments,
+                }
+                _save_checkpoint(state, checkpoint)
             report(1, f"epoch {epoch + 1}, loss {mean_loss:.3f}, validation {score:.3f}", force=True)
             if stop_after is not None and epoch + 1 >= stop_after:
                 break
@@ -231,6 +228,15 @@ def _schedule(optimiser: torch.optim.Optimizer, settings: Training, per_epoch: i
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / rise) if rise else 1.0)
 
 
+def _save_checkpoint(state: dict, path: Path) -> None:
+    try:
+        with files.atomic(path) as temporary:
+            torch.save(state, temporary)
+    except RuntimeError as error:  # what it raises where a disk is full
+        why = f"could not be written: {str(error).splitlines()[0]}"
+        raise DuetError(why, path=path, remedy="free some space; the run goes on from the epoch before") from None
+
+
 def _load_checkpoint(path: Path) -> dict:
     """Tensors and plain values only: ``weights_only`` refuses anything else a pickle could carry."""
     try:
@@ -245,8 +251,12 @@ def _load_checkpoint(path: Path) -> dict:
 
 def save_weights(model: nn.Module, path: Path, about: dict[str, str] | None = None) -> None:
     """Weights as safetensors; ``about`` (text to text) travels in the file's header."""
-    with files.atomic(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary, metadata=about)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    try:
+        with files.atomic(path) as temporary:
+            save_file(tensors, temporary, metadata=about)
+    except SafetensorError as error:  # what it raises where a disk is full
+        raise DuetError(f"could not be written: {error}", path=path, remedy="free some space, and go on") from None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
