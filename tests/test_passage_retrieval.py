@@ -155,8 +155,9 @@ def test_evenly_spaced_items():
 def test_only_the_shortest_pieces_are_tested(data, toy_sheets, monkeypatch):
     every = data.split["test"]
     widths = {name: 100 - k for k, name in enumerate(every)}
-    pieces = SimpleNamespace(get=lambda name: SimpleNamespace(image=np.zeros((1, widths[name]))))
-    assert shortest(pieces, every, 2) == every[-2:] and shortest(pieces, every, 0) == every
+    with monkeypatch.context() as patched:
+        patched.setattr(data.pieces, "get", lambda name: SimpleNamespace(image=np.zeros((1, widths[name]))))
+        assert shortest(data.pieces, every, 2) == every[-2:] and shortest(data.pieces, every, 0) == every
     monkeypatch.setitem(study.PRESETS, "toy", replace(SMALL, tested=2))
     assert len(study.prepare("toy", str(toy_sheets)).test("I")) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import pickle
 import resource
@@ -63,7 +64,8 @@ def _compute(writing: int, function: Callable, arguments: tuple, seconds: float)
             resource.setrlimit(resource.RLIMIT_AS, _lower(resource.RLIMIT_AS, held + _MEMORY))
         resource.setrlimit(resource.RLIMIT_CPU, _lower(resource.RLIMIT_CPU, int(seconds) + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a parser says as it dies
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a parser says as it dies, and Python of it
+        faulthandler.disable()
         try:
             answer = True, function(*arguments)
         except DuetError as error:

@@ -266,7 +266,7 @@ def load_sheet(folder: Path) -> Sheet:
             tuple(content["bars"]),
             tuple((q, t) for q, t in content["tempi"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DuetError("is not a whole engraving", path=folder, remedy="delete this folder") from None
 
 

@@ -84,10 +84,16 @@ def read_json(path: str | Path):
 
 
 def read_object(path: str | Path) -> dict:
-    """Raises DuetError for a missing or damaged file, and where it holds something else than names and values."""
+    """Names and values; where ``name`` and ``fingerprint`` are among them they are texts.
+
+    Raises DuetError for a missing or damaged file, and where it holds something else.
+    """
     content = read_json(path)
     if not isinstance(content, dict):
         raise DuetError("holds no names and values", path=path, remedy="delete it and make it again")
+    for key in ("name", "fingerprint"):
+        if not isinstance(content.get(key, ""), str):
+            raise DuetError(f"its {key} is no text", path=path, remedy="delete it and make it again")
     return content
 
 

@@ -101,6 +101,9 @@ def _child(place: Place, cases: Sequence[int], deep: bool, pipe: int) -> None:
         limit = int(handle.read().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # whole files are read, and what readers import at their first call is there before files are locked
+    how = outcome(place.format, place.folder, place.folder / place.targets[0], False)
+    assert how == "read", f"{place.name}, undamaged: {how}"
     for case in cases:
         path, kind = place.prepare(case)
         os.write(pipe, f"{case}\n".encode())

@@ -286,7 +286,7 @@ def _meta(folder: Path, _: Path) -> None:
 
 def _description(folder: Path, _: Path) -> None:
     corpus = Primus(folder / "corpus")
-    assert isinstance(corpus.fingerprint, str) and isinstance(corpus.description.get("name"), str)
+    assert isinstance(corpus.fingerprint, str) and isinstance(corpus.description.get("name", ""), str)
 
 
 def _sheet(folder: Path, _: Path) -> None:

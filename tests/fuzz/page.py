@@ -35,7 +35,7 @@ def text(log: dict) -> str:
     """The page."""
     rows = ["| format | tried | read | refused | faults found | fixed |", "|---|---:|---:|---:|---:|---:|"]
     lines, sums = [], [0] * 5
-    for name, own in log["formats"].items():
+    for name, own in sorted(log["formats"].items()):
         fixed = sum(fault["fixed"] for fault in own["faults"])
         numbers = [own["tried"], own["read"], own["refused"], len(own["faults"]), fixed]
         rows.append(f"| {name} | " + " | ".join(f"{n:,}" for n in numbers) + " |")
@@ -44,7 +44,7 @@ def text(log: dict) -> str:
     rows.append("| all | " + " | ".join(f"{n:,}" for n in sums) + " |")
     stages = ["| stage | kills | survived | full disks, identical | read-only, identical | faults found | fixed |",
               "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
-    for name, own in log["interruptions"].items():
+    for name, own in sorted(log["interruptions"].items()):
         disks = [f"{own[k]['tried']}, {own[k]['identical']}" if "tried" in own[k] else own[k].get("skipped", "not yet")
                  for k in ("full", "read-only")]  # fmt: skip
         fixed = sum(fault["fixed"] for fault in own["faults"])

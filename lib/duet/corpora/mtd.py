@@ -354,6 +354,8 @@ def _read_index(path: Path) -> list[dict[str, str]]:
     if missing:
         raise DuetError(f"lacks the columns {', '.join(missing)}", path=path, remedy=_RESTORE)
     for number, row in enumerate(rows):
+        if None in row:
+            raise DuetError(f"has more cells than columns in row {number + 2}", path=path, remedy=_RESTORE)
         if any(row[c] is None for c in _NEEDED) or not row["MTDID"]:
             raise DuetError(f"breaks off in row {number + 2}", path=path, remedy=_RESTORE)
     return rows
