@@ -257,7 +257,7 @@ def _primus(root: Path, workers: int | None, progress: bool) -> Report:
     corpus.tokens = functools.cache(corpus.tokens)
 
     def parts(preset: str) -> tuple[Parts, str]:
-        split, how, _ = experiment._split(corpus, PRESETS[preset])
+        split, how, _ = experiment.divided(corpus, PRESETS[preset])
         note = f"split: {how}" + (", once the damaged ones are restored or moved away: it stops at them" * bool(faults))
         return {part: {"incipits": len(split[part])} for part in ("train", "validation", "test")}, note
 
@@ -348,12 +348,11 @@ def _maps(root: Path, workers: int | None, progress: bool) -> Report:
 
     corpus = Maps(root)
     minutes, faults = _heard(corpus, workers, progress)
-    held_out = min(6, max(1, len(corpus.recordings) // 8))  # as the study's preparation has it
 
     def parts(preset: str) -> tuple[Parts, str]:
         overlap = PRESETS[preset].overlap
         note = "pieces of the test are kept in training, as published" if overlap else "no piece on both sides"
-        return _divided(corpus.split(overlap=overlap, validation=held_out), minutes), note
+        return _divided(corpus.split(overlap=overlap), minutes), note
 
     codes = Counter(r.group for r in corpus.recordings.values())
     missing = _fewer(corpus, len(corpus.recordings), "MAPS", "recordings", _clips(corpus))

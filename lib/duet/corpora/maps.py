@@ -78,12 +78,12 @@ class Maps(Corpus):
             )
         super().__init__(root, {s: Recording(s, audio[s], labels[s], *parse(s)) for s in stems}, unmatched)
 
-    def split(self, overlap: bool = False, validation: int = 6) -> Split:
+    def split(self, overlap: bool = False, validation: int | None = None) -> Split:
         """The Disklavier is the test; software pianos are for training, without the pieces that the test has.
 
-        ``overlap`` keeps these pieces, as the paper's code does.  ``validation`` recordings, or more where the last
-        piece is played more than once, are taken from training with all that plays their pieces: from each code
-        in turn, and first the pieces that are played once.
+        ``overlap`` keeps these pieces, as the paper's code does.  ``validation`` recordings (by default six, in a small
+        corpus an eighth of it), or more where the last piece is played more than once, are taken from training with
+        all that plays their pieces: from each code in turn, and first the pieces that are played once.
         Raises DuetError where a side has no recording.
         """
         if not any(r.group in DISKLAVIER for r in self.recordings.values()):
@@ -95,6 +95,8 @@ class Maps(Corpus):
         left_out = set() if overlap else set(self.removed)
         training = {s: r for s, r in self.recordings.items() if r.group not in DISKLAVIER and s not in left_out}
         test = [s for s, r in self.recordings.items() if r.group in DISKLAVIER]
+        if validation is None:
+            validation = min(6, max(1, len(self.recordings) // 8))
         chosen = _validation(training, validation)
         return ordered([s for s in training if s not in chosen], sorted(chosen), test, self.root)
 

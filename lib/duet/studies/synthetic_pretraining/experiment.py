@@ -148,8 +148,7 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
         maps = Maps(roots["maps"])
     else:
         maps = open_set(preset, "piano").build(progress=progress)
-    held_out = min(6, max(1, len(maps.recordings) // 8))
-    domains["maps"] = Domain("maps", maps, maps.split(overlap=p.overlap, validation=held_out))
+    domains["maps"] = Domain("maps", maps, maps.split(overlap=p.overlap))
     guitar = GuitarSet(roots["guitar"]) if roots["guitar"] else open_set(preset, "guitar").build(progress=progress)
     domains["guitar"] = Domain("guitar", guitar, guitar.split_random() if p.overlap else guitar.split())
     for domain in domains.values():

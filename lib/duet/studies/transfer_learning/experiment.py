@@ -78,7 +78,7 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
             f"the preset {preset} reads the paper's own data", remedy="give corpus=<folder of Camera-PrIMuS>"
         )
     source = primus.Primus(corpus, primus.BuildSettings.installed()) if corpus else p.corpus.build(progress=progress)
-    data = Data(source, *_split(source, p), name=source.description["name"], progress=progress)
+    data = Data(source, *divided(source, p), name=source.description["name"], progress=progress)
     everything = [i for part in data.splits.values() for i in part]
     if not source.description.get("stand_in"):
         primus.render_audio(source, everything, progress=progress)
@@ -88,7 +88,7 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
     return data
 
 
-def _split(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str, str]:
+def divided(corpus: primus.Primus, p: Preset) -> tuple[dict[str, list[str]], str, str]:
     """Splits, what they are called, and the fingerprint of both corpus and splits."""
     folder = paths.lists() / "primus" / "folds"
     if not corpus.description.get("stand_in") and folder.is_dir():
