@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from . import __version__, launch, paths
 from .errors import DuetError
@@ -132,14 +133,10 @@ def _report(arguments) -> None:
 
 
 def _transcribe(arguments) -> None:
-    from pathlib import Path
-
     from .studies.synthetic_pretraining import transcriber
 
     audio = Path(arguments.audio)
-    output = Path(arguments.output) if arguments.output else audio.with_suffix(".mid")
-    if output.exists() and not arguments.output:
-        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    output = _output(arguments.output, audio.with_suffix(".mid"))
     model = transcriber.Model.load(Path(arguments.weights) if arguments.weights else transcriber.published_weights())
     heard = transcriber.transcribe(audio, model, progress=not arguments.quiet)
     if not len(heard.notes):
@@ -154,14 +151,10 @@ def _transcribe(arguments) -> None:
 
 
 def _follow(arguments) -> None:
-    from pathlib import Path
-
     from .studies.alignment import follower
 
     audio = Path(arguments.audio)
-    output = Path(arguments.output) if arguments.output else audio.with_suffix(".html")
-    if output.exists() and not arguments.output:
-        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    output = _output(arguments.output, audio.with_suffix(".html"))
     model = follower.Model.load(Path(arguments.weights) if arguments.weights else follower.published_weights())
     followed = follower.follow(audio, arguments.score, model, arguments.anyway, progress=not arguments.quiet)
     follower.write_page(followed, output)
@@ -170,14 +163,10 @@ def _follow(arguments) -> None:
 
 
 def _find(arguments) -> None:
-    from pathlib import Path
-
     from .studies.passage_retrieval import search
 
     query = Path(arguments.query)
-    output = Path(arguments.output) if arguments.output else query.with_suffix(".html")
-    if output.exists() and not arguments.output:
-        raise DuetError("is there already", path=output, remedy="name another file with -o, or this one to replace it")
+    output = _output(arguments.output, query.with_suffix(".html"))
     model = search.Model.load(Path(arguments.weights) if arguments.weights else search.published_weights())
     asked = search.read(query, model)
     kind = search.RECORDINGS if asked.kind == search.SCORES else search.SCORES
@@ -211,6 +200,13 @@ def _corpora(arguments) -> None:
             if arguments.keys:
                 raise
             print(f"duet: {error}; without them SoundFonts play the stand-ins of study 4", file=sys.stderr)
+
+
+def _output(named: str, usual: Path) -> Path:
+    """Where a result goes: to a file that is there only when it was named."""
+    if not named and usual.exists():
+        raise DuetError("is there already", path=usual, remedy="name another file with -o, or this one to replace it")
+    return Path(named or usual)
 
 
 def _folder(corpus: str) -> str:
