@@ -132,6 +132,13 @@ def test_find_looks_for_what_the_query_is_not(calls, workspace, monkeypatch, cap
     assert capsys.readouterr().err.startswith("duet: a.html: is there already")
 
 
+def test_the_import_prints_nothing():
+    """The binding of FluidSynth does where the environment sets CI, and a command's output is read by others."""
+    printed = subprocess.run([sys.executable, "-c", "import duet.synthesis, fluidsynth"], check=True,
+                             capture_output=True, env={**os.environ, "CI": "true"})
+    assert printed.stdout == printed.stderr == b""
+
+
 def test_one_thread_is_set_before_torch_is_there():
     code = ("import os, sys\nfrom duet import cli\nassert 'torch' not in sys.modules\n"
             "cli.main(['runs', 'no such study'])\nassert os.environ['OMP_NUM_THREADS'] == '1'")

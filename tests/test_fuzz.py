@@ -202,12 +202,12 @@ def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint(tmp_path, monkeypatch
     monkeypatch.setattr(training.torch, "save", full)
     refused("a.pt: could not be written", training._save_checkpoint, {}, tmp_path / "a.pt")
 
-    def full_too(*_, **__):
-        raise training.SafetensorError("I/O error: No space left on device (os error 28)")
+    def full_too(*_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "save_file", full_too)
+    monkeypatch.setattr(training.Path, "write_bytes", full_too)
     refused(
-        "a.safetensors: could not be written",
+        "a.safetensors: could not be written: No space left on device",
         training.save_weights,
         training.nn.Linear(1, 1),
         tmp_path / "a.safetensors",

@@ -413,14 +413,25 @@ def test_a_failed_write_leaves_the_weights_that_were_there(tmp_path, monkeypatch
     save_weights(network(), path)
     content = path.read_bytes()
 
-    def full_disk(tensors, temporary, metadata):
-        Path(temporary).write_bytes(b"half")
+    def full_disk(self, content):
+        with self.open("wb") as handle:
+            handle.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training, "save_file", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(DuetError, match="could not be written: No space left on device"):
         save_weights(network(), path)
     assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    """The library that writes them puts a header's entries in another order each time."""
+    about = {key: key.upper() for key in ("study", "run", "network", "method", "größe", "id")}
+    for k in range(4):
+        save_weights(network(), tmp_path / f"{k}.safetensors", about)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert training.read_about(tmp_path / "0.safetensors") == about
+    assert load_weights(tmp_path / "0.safetensors").keys() == network().state_dict().keys()
 
 
 # -- SIGKILL -----------------------------------------------------------------------------------------------------------

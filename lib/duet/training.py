@@ -8,6 +8,7 @@ run does, bit for bit on the same kind of machine with the same number of thread
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from . import files
@@ -251,12 +252,13 @@ def _load_checkpoint(path: Path) -> dict:
 
 def save_weights(model: nn.Module, path: Path, about: dict[str, str] | None = None) -> None:
     """Weights as safetensors; ``about`` (text to text) travels in the file's header."""
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    try:
-        with files.atomic(path) as temporary:
-            save_file(tensors, temporary, metadata=about)
-    except SafetensorError as error:  # what it raises where a disk is full
-        raise DuetError(f"could not be written: {error}", path=path, remedy="free some space, and go on") from None
+    raw = save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, metadata=about)
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:end])
+    if about:  # the library writes it in an order of its own, another one each time: equal weights are equal files
+        header["__metadata__"] = dict(sorted(about.items()))
+    ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(end - 8)
+    files.write_bytes(path, raw[:8] + ordered + raw[end:])
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
