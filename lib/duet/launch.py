@@ -231,6 +231,7 @@ def _run(notebook: Path, output: Path, values: dict, progress: bool):
                 progress_bar=False,
                 stdout_file=stream,
                 stderr_file=stream,
+                start_timeout=600,  # a kernel of a machine at work takes its time
                 # On a shared machine others could listen to an open port; without this the kernel warns of it.
                 config=Config(KernelManager={"transport_encryption": "auto"}),
             )
