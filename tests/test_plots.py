@@ -70,6 +70,12 @@ def test_learning_curves_have_a_panel_each_and_a_floor(tmp_path):
     drawn(plots.learning_curves(curves(), "symbol error rate (%)"), tmp_path)
 
 
+def test_a_shared_axis_shows_the_curves_of_every_panel():
+    higher = curves().assign(validation=lambda c: c["validation"].where(c["panel"] == "image validation", 300))
+    axes = plots.learning_curves(higher, "symbol error rate (%)").axes
+    assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 300 for axis in axes)
+
+
 def test_learning_curves_without_any_run_say_so(tmp_path):
     figure = plots.learning_curves(curves().iloc[:0], "symbol error rate (%)", floor=85.0)
     drawn(figure, tmp_path)

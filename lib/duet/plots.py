@@ -80,9 +80,11 @@ def learning_curves(
                 fontsize="x-small",
                 color=PAPER,
             )
-        axis.set(title=panel, xlabel=seen, ylim=(0, None) if shared else None)
+        axis.set(title=panel, xlabel=seen)
         if len(curves):
             axis.legend(fontsize="x-small")
+    if shared:  # after all panels are drawn: a limit ends the search for one that shows everything
+        axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(unit)
     return figure
 
@@ -174,6 +176,8 @@ def feature_panels(panels: Mapping[str, np.ndarray], rate: float, start: float =
         if len(values) <= 13:
             names = [*PITCH_CLASSES, "ε"][: len(values)]
             axis.set_yticks(range(len(values)), names, fontsize="xx-small")
+        else:
+            axis.set_ylabel({88: "piano key", 92: "band"}.get(len(values), "bin"), fontsize="small")
     axes[-1, 0].set_xlabel("seconds")
     return figure
 

@@ -67,8 +67,13 @@ class Results(ABC):
         draws = [(self.settled(a, *of), self.settled(b, *of)) for a, b in pairs]
         if not draws or any(a is None or b is None for a, b in draws):
             return None
-        seeds = min(self.seeds(arm) for pair in pairs for arm in pair)
+        # what is not trained has no learning curve, and no other seed would change it
+        trained = [arm for pair in pairs for arm in pair if self._is_trained(arm)]
+        seeds = min(map(self.seeds, trained), default=1)
         return self.resampling.estimate(np.mean([a - b for a, b in draws], 0), seeds)
+
+    def _is_trained(self, arm: str) -> bool:
+        return any(self.records[name]["result"].get("validation") for name in self.names(arm))
 
     def run_table(self, validation: str) -> pd.DataFrame:
         """Every run of the core: made or not, what it saw, its best ``validation`` and its cost."""
