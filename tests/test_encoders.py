@@ -42,11 +42,12 @@ def views(items=400, dimensions=6, seed=0):
     return x, y
 
 
-def test_projections_are_those_of_numpy():
+@pytest.mark.parametrize("ridge", [1e-3, 0.5])
+def test_projections_are_those_of_numpy(ridge):
     x, y = views()
-    found = canonical_projections(torch.from_numpy(x), torch.from_numpy(y))
+    found = canonical_projections(torch.from_numpy(x), torch.from_numpy(y), ridge)
     one, two = x - x.mean(0), y - y.mean(0)
-    cov_x, cov_y = np.cov(x.T) + 1e-3 * np.eye(6), np.cov(y.T) + 1e-3 * np.eye(6)
+    cov_x, cov_y = np.cov(x.T) + ridge * np.eye(6), np.cov(y.T) + ridge * np.eye(6)
     cross = one.T @ two / (len(x) - 1)
     # canonical correlations as generalised eigenvalues, another way to them
     block = np.block([[np.zeros((6, 6)), cross], [cross.T, np.zeros((6, 6))]])
@@ -67,6 +68,34 @@ def test_gradients_pass_through_the_projection():
         return (torch.nn.functional.normalize(one) * torch.nn.functional.normalize(two)).sum()
 
     assert torch.autograd.gradcheck(similarity, (x, y), atol=1e-4)
+
+
+def test_a_ridge_keeps_faint_directions_faint():
+    """Four strong directions are shared, the faint others are each view's own: what 100 items make of new ones."""
+    torch.manual_seed(1)
+
+    def draw(items):
+        common = torch.randn(items, 4)
+        return (torch.cat([common + 0.3 * torch.randn(items, 4), 0.1 * torch.randn(items, 28)], 1) for _ in range(2))
+
+    found = {}
+    for ridge in (1e-3, 0.1):
+        layer = CcaLayer(32, ridge)
+        layer(*draw(100))
+        one, two = map(torch.nn.functional.normalize, layer.eval()(*draw(1000)))
+        found[ridge] = float(((one @ two.T).argmax(1) == torch.arange(1000)).float().mean())
+    assert found[0.1] > 1.5 * found[1e-3]
+
+
+def test_pooling_before_the_elu_is_pooling_after_it():
+    torch.manual_seed(2)
+    encoder = Encoder((3, 4), 5).train()
+    layers, x = list(encoder), torch.randn(4, 1, 16, 12)
+    for k, layer in enumerate(list(encoder)):
+        if isinstance(layer, torch.nn.MaxPool2d):
+            layers[k], layers[k + 1] = layers[k + 1], layers[k]
+    assert torch.allclose(torch.nn.Sequential(*layers)(x), encoder(x), atol=1e-6)
+    assert sum(isinstance(layer, torch.nn.MaxPool2d) for layer in layers) == 2
 
 
 def test_too_few_items_are_refused():

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-RIDGE = 1e-3  # added to the diagonals of both covariances, and of the matrix whose eigenvectors are taken
+RIDGE = 1e-3  # as published: added to the diagonals of both covariances, and of the matrix whose eigenvectors are taken
 
 
 class Projections(NamedTuple):
@@ -26,8 +26,9 @@ class Projections(NamedTuple):
 def canonical_projections(first: Tensor, second: Tensor, ridge: float = RIDGE) -> Projections:
     """Of two views (B, d) of the same items, in float64, differentiable.
 
-    Columns are ordered by rising correlation.  Raises ValueError for fewer items than dimensions: their covariances
-    would say nothing.
+    ``ridge`` is that of the covariances, in the views' own units: where it is large beside their variances, directions
+    of which a batch knows little are not blown up.  Columns are ordered by rising correlation.  Raises ValueError for
+    fewer items than dimensions: their covariances would say nothing.
     """
     x, y = first.double(), second.double()
     count, dimensions = x.shape
@@ -41,8 +42,8 @@ def canonical_projections(first: Tensor, second: Tensor, ridge: float = RIDGE) -
     cross = x.T @ y / (count - 1)
     root_x, root_y = _inverse_root(cov_x), _inverse_root(cov_y)
     whitened = root_x @ cross @ root_y
-    _, vectors_x = torch.linalg.eigh(whitened @ whitened.T + ridge * identity)
-    _, vectors_y = torch.linalg.eigh(whitened.T @ whitened + ridge * identity)
+    _, vectors_x = torch.linalg.eigh(whitened @ whitened.T + RIDGE * identity)
+    _, vectors_y = torch.linalg.eigh(whitened.T @ whitened + RIDGE * identity)
     matrix_x, matrix_y = root_x @ vectors_x, root_y @ vectors_y
     # an eigenvector's sign is arbitrary, and both views must agree on it
     signs = torch.sign(torch.diagonal(matrix_x.T @ cross @ matrix_y)).detach()
@@ -62,8 +63,9 @@ class CcaLayer(nn.Module):
     Nothing here is trained by a gradient, but gradients pass through to what comes before.
     """
 
-    def __init__(self, dimensions: int):
+    def __init__(self, dimensions: int, ridge: float = RIDGE):
         super().__init__()
+        self.ridge = ridge
         for view in (1, 2):
             self.register_buffer(f"mean_{view}", torch.zeros(dimensions, dtype=torch.float64))
             self.register_buffer(f"matrix_{view}", torch.eye(dimensions, dtype=torch.float64))
@@ -71,7 +73,7 @@ class CcaLayer(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """(B, d) each."""
         if self.training:
-            found = canonical_projections(first, second)
+            found = canonical_projections(first, second, self.ridge)
             self._store(found)
             one = (first.double() - found.mean_1) @ found.matrix_1
             two = (second.double() - found.mean_2) @ found.matrix_2
@@ -87,7 +89,7 @@ class CcaLayer(nn.Module):
     @torch.no_grad()
     def refine(self, first: Tensor, second: Tensor) -> None:
         """Store the projections of many items (n, d), encoders as they are: 25,000 pairs in the source."""
-        self._store(canonical_projections(first, second))
+        self._store(canonical_projections(first, second, self.ridge))
 
     def _store(self, found: Projections) -> None:
         for name, value in found._asdict().items():

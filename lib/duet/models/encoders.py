@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .cca import CcaLayer
+from .cca import RIDGE, CcaLayer
 
 DIMENSIONS = 32
 PAPER = (12, 24, 48, 48)  # maps of the four blocks: 83,884 trainable parameters with the last layer
@@ -23,13 +23,15 @@ PAPER_PARAMETERS = 83_884
 class Encoder(nn.Sequential):
     """(B, 1, rows, columns) to (B, 32): four blocks of two convolutions, then a mean over what is left of the picture.
 
-    Convolutions have no bias, since batch normalisation, which comes before the ELU, brings its own.
+    Convolutions have no bias, since batch normalisation, which comes before the ELU, brings its own.  A block is pooled
+    before its last ELU, not after it: the ELU is monotone, so that the values are the same, and a quarter as many.
     """
 
     def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
         layers: list[nn.Module] = []
         for inputs, outputs in zip([1, *maps], maps, strict=False):
-            layers += [*_block(inputs, outputs), *_block(outputs, outputs), nn.MaxPool2d(2)]
+            convolution, norm, elu = _block(outputs, outputs)
+            layers += [*_block(inputs, outputs), convolution, norm, nn.MaxPool2d(2), elu]
         layers += [nn.Conv2d(maps[-1], dimensions, 1, bias=False), nn.BatchNorm2d(dimensions)]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         for module in self.modules():
@@ -46,10 +48,10 @@ class Towers(nn.Module):
     (B, dimensions), under one CCA layer: unit vectors.
     """
 
-    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int):
+    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int, ridge: float = RIDGE):
         super().__init__()
         self.sheet, self.audio = sheet, audio
-        self.cca = CcaLayer(dimensions)
+        self.cca = CcaLayer(dimensions, ridge)
 
     def forward(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Both at once: in training the projections come from this very batch."""
@@ -84,8 +86,8 @@ class Towers(nn.Module):
 class TwoTowers(Towers):
     """The paper's: windows and excerpts to unit vectors (B, 32)."""
 
-    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
-        super().__init__(Encoder(maps, dimensions), Encoder(maps, dimensions), dimensions)
+    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS, ridge: float = RIDGE):
+        super().__init__(Encoder(maps, dimensions), Encoder(maps, dimensions), dimensions, ridge)
 
 
 def in_batches(

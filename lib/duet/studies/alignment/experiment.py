@@ -456,7 +456,7 @@ def execute(
     if config.method in ("linear", "chroma"):
         return {"test": items, "whole": whole_pieces(run, None, data, None, progress)}
     torch.manual_seed(config.seed)
-    model = TwoTowers(NETWORKS[config.network].maps).to(device())
+    model = TwoTowers(NETWORKS[config.network].maps, ridge=config.ridge).to(device())
     result: dict = {"trainable": sum(p.numel() for p in model.parameters() if p.requires_grad)}
     if config.method == "train":
         result |= fit(run, model, data, checkpoint, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...corpora.sheets import OpenSheets
+from ...models.cca import RIDGE
 from ...runs import Run
 from ...training import Training
 
@@ -66,7 +67,8 @@ class Preset:
     held_out: tuple[str, ...] = ()
     split: str = "all_split"
     settings: tuple[str, ...] = tuple(SETTINGS)
-    network: str = "paper"  # experiment.NETWORKS
+    network: str = "small"  # aligner.NETWORKS
+    ridge: float = 0.1  # of the CCA layer
     seeds: tuple[int, ...] = (0,)
     validation: int = 1000  # pairs, as published
     refinement: int = 25_000
@@ -95,7 +97,6 @@ PRESETS = {
         _training(4, 2, batch=40),
         "BachJS",
         settings=("none", "all"),
-        network="small",
         validation=60,
         refinement=80,
         tested=3,
@@ -107,7 +108,6 @@ PRESETS = {
         _training(120, 6),
         "BachJS",
         settings=("none", "tempi", "synths-tempi", "vertical", "all"),
-        network="small",
         validation=500,
         refinement=2000,
         tested=12,
@@ -121,14 +121,17 @@ PRESETS = {
         held_out=("MozartWA__KV545__",),
         seeds=(0, 1, 2),
         stronger=_CORE,
-        cut="100,000 training pairs for each model instead of several millions, at a one-cycle rate; three seeds for "
-        "no and for full augmentation, one for every other row.",
+        cut="100,000 training pairs for each model instead of several millions, at a one-cycle rate; pictures of half "
+        "the paper's rows and columns, with the paper's once for no and for full augmentation; three seeds for these "
+        "two rows, one for every other.",
     ),
     "paper": Preset(
         None,
         _PAPER,
         "MozartWA",
         held_out=("MozartWA__KV545__",),
+        network="paper",
+        ridge=RIDGE,
         seeds=(0, 1, 2),
         stronger=replace(_PAPER, precision="bf16"),
     ),
@@ -149,6 +152,7 @@ class Config:
     augmentation: Augmentation = Augmentation()
     pieces: str = "composer"
     network: str = "paper"
+    ridge: float = RIDGE
     margin: float = 0.7
     whole: bool = False
     seed: int = 0
@@ -165,7 +169,7 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
         Run("linear", Config("linear", whole=True), note="no learning: a straight line from end to end"),
         Run("chroma", Config("chroma", whole=True), note="upper bound: the notes of the score against the sound"),
     ]
-    base = Config("train", p.training, network=p.network)
+    base = Config("train", p.training, network=p.network, ridge=p.ridge)
     add = lambda name, note, core=True, **settings: grid.append(  # noqa: E731
         Run(name, replace(base, **settings), core=core, note=note)
     )
@@ -186,6 +190,11 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
         if p.stronger:
             add(f"all-pieces-wide-s{first}", "every composer, the network of 2018", pieces="all", augmentation=every,
                 network="wide", training=p.stronger, whole=True)  # fmt: skip
+        if p.network != "paper":
+            for key in ("none", "all"):
+                title, augmentation = SETTINGS[key]
+                add(f"full-{key}-s{first}", f"{title}, pictures of the paper's size", augmentation=augmentation,
+                    network="paper", whole=True)  # fmt: skip
         jitter = replace(_ALL, jitter=True)
         add(f"jitter-s{first}", "all, and excerpts a frame or a band off", augmentation=jitter)
         extended = {"core": False, "augmentation": _ALL}

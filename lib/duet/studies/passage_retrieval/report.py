@@ -197,9 +197,9 @@ def _whole(rows: Sequence[dict], name: str) -> int:
 
 
 def _blocks(encoder: SnippetEncoder) -> list[nn.Module]:
-    """As the paper lists them: up to each pooling, then the rest; audio's first norm goes with the first block."""
+    """As the paper lists them: up to each pooling with its ELU, then the rest; audio's first norm is in the first."""
     layers = list(encoder)
-    ends = [0, *(k + 1 for k, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)), len(layers)]
+    ends = [0, *(k + 2 for k, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)), len(layers)]
     return [nn.Sequential(*layers[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
 
 
