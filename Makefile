@@ -20,7 +20,7 @@ export PYTHONHASHSEED := 0
 export CUBLAS_WORKSPACE_CONFIG := :4096:8
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup system reproduce test test-slurm fuzz corpora lab benchmark clean
+.PHONY: help setup system reproduce test test-slurm test-lab fuzz corpora lab benchmark clean
 
 help:  ## list the targets
 	@echo "make TARGET [PRESET=smoke|laptop|overnight|paper] [STUDY=transfer_learning] [CORPUS=folder] [EXTENDED=1]"
@@ -39,6 +39,9 @@ test: $(READY)  ## check the style, run the tests and every notebook
 
 test-slurm: $(READY)  ## run a study over a SLURM of one node, where slurm-wlm and munge are installed: minutes
 	$(PYTHON) -m pytest -s tests/slurm/cluster.py
+
+test-lab: $(READY)  ## run a notebook in JupyterLab, clicked in Chromium where that is installed: minutes
+	$(PYTHON) -m pytest -s tests/lab/session.py
 
 fuzz: $(READY)  ## thousands of damaged files, kills and full disks (hours; goes on where it stopped): docs/reliability.md
 	$(PYTHON) -m tests.fuzz

@@ -76,6 +76,15 @@ def test_the_reason_says_where_the_interval_lies(low, high, bound, below, becaus
     assert verdicts.why(Estimate((low + high) / 2, low, high, 10, 3), bound, below) == f"{because} (n = 10, seeds = 3)."
 
 
+def test_verdicts_as_text():
+    claims = [Claim("falls", "Table 1", "3 -> 2", "a - b below 0", lambda r: Estimate(-1.25, -2.0, -0.5, 9, 3)),
+              Claim("rises", "control", "", "b - a above 0", lambda r: None, below=False)]  # fmt: skip
+    text = verdicts.readable(verdicts.table("study", claims, None))
+    assert text.iloc[0].tolist() == ["falls", "Table 1", "3 -> 2", "-1.25 [-2, -0.5]", "reproduced", "a - b below 0",
+                                     "The whole interval lies below 0, as claimed (n = 9, seeds = 3)."]  # fmt: skip
+    assert text.iloc[1, 2:5].tolist() == ["–", "not run", "not run"]
+
+
 def test_one_scale_for_claims_of_all_units():
     claims = [
         Claim("falls", "", "", "", lambda r: r, bound=2.0),

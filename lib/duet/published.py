@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What a citation needs."""
-
-    authors: str
-    title: str
-    venue: str
-    doi: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.authors}. {self.title}. {self.venue}." + (f" doi:{self.doi}" if self.doi else "")
-
-
-TRANSFER_LEARNING = Paper(
-    "M. Alfaro-Contreras, J. J. Valero-Mas, J. M. Iñesta, J. Calvo-Zaragoza",
-    "Insights into Transfer Learning between Image and Audio Music Transcription",
-    "SMC 2022, pp. 295-301",
-    "10.5281/zenodo.6797870",
-)
+# ----------------------------------------------------------------------------------------------------------------------
+# M. Alfaro-Contreras, J. J. Valero-Mas, J. M. Iñesta, J. Calvo-Zaragoza: Insights into Transfer Learning between Image
+# and Audio Music Transcription.  SMC 2022, pp. 295-301, doi:10.5281/zenodo.6797870.
 
 #: Trainable parameters of Table 1's network at 256 rows and 1,166 tokens plus blank, counted on its code
 TRANSFER_PARAMETERS = 3_751_247
@@ -44,8 +25,6 @@ TRANSFER_TABLE_2: dict[str, dict[str, float]] = {
     "audio-to-image 3:5": {"image": 96.0, "audio": 96.0},
     "audio-to-image 2:5": {"image": 96.0, "audio": 96.0},
 }
-#: Section 4.1 gives four cells of Table 2 with two decimals
-TRANSFER_TEXT = {"image": 9.58, "audio-to-image N/A": 5.31, "audio": 29.24, "image-to-audio 5:5": 28.32}
 
 #: Table 3: symbol error rate in percent by training size, on the target's test part
 TRANSFER_TABLE_3: dict[tuple[str, str], dict[int, float]] = {
@@ -55,11 +34,9 @@ TRANSFER_TABLE_3: dict[tuple[str, str], dict[int, float]] = {
     ("audio", "transfer"): {50: 64.0, 75: 57.7, 100: 53.6, 250: 47.3, 500: 41.9, 1000: 38.4},
 }
 
-CTC_CHROMA = Paper(
-    "F. Zalkow, M. Müller",
-    "Using Weakly Aligned Score-Audio Pairs to Train Deep Chroma Models for Cross-Modal Music Retrieval",
-    "ISMIR 2020, pp. 184-191",
-)
+# ----------------------------------------------------------------------------------------------------------------------
+# F. Zalkow, M. Müller: Using Weakly Aligned Score-Audio Pairs to Train Deep Chroma Models for Cross-Modal Music
+# Retrieval.  ISMIR 2020, pp. 184-191.
 
 #: Trainable parameters of Table 2's network, counted on its released weights
 CTC_PARAMETERS = 72_970
@@ -85,7 +62,6 @@ CTC_TABLE_4 = {
     5: (0.855, 0.919, 0.935, 0.949, 0.976, 0.885),
     0: (0.865, 0.925, 0.941, 0.955, 0.968, 0.893),
 }
-CTC_QUERIES = {1: 559, 2: 373, 3: 372, 4: 372, 5: 372, 0: 2048}
 #: Tables 5 and 6: frame-wise cross-entropy, and the better rank of CTC and source-filter for each query
 CTC_TABLE_5 = {"ctc": CTC_TABLE_4[0], "cce": (0.814, 0.890, 0.907, 0.929, 0.951, 0.849)}
 CTC_TABLE_6 = {
@@ -96,11 +72,9 @@ CTC_TABLE_6 = {
 
 # -- study 4 -----------------------------------------------------------------------------------------------------------
 
-SYNTHETIC_PRETRAINING = Paper(
-    "M. Les, M. Wozniak",
-    "Transfer of knowledge among instruments in automatic music transcription",
-    "arXiv preprint, 2023",
-)
+# ----------------------------------------------------------------------------------------------------------------------
+# M. Les, M. Wozniak: Transfer of knowledge among instruments in automatic music transcription.  arXiv
+# preprint, 2023.
 
 #: Trainable parameters of the network, counted on the released code
 TRANSCRIBER_PARAMETERS = 1_350_145
@@ -138,17 +112,13 @@ TRANSCRIPTION_TABLES = {
 
 # -- study 2 -----------------------------------------------------------------------------------------------------------
 
-PASSAGES = Paper(
-    "L. Carvalho, G. Widmer",
-    "Passage Summarization with Recurrent Models for Audio-Sheet Music Retrieval",
-    "ISMIR 2023",
-)
+# ----------------------------------------------------------------------------------------------------------------------
+# L. Carvalho, G. Widmer: Passage Summarization with Recurrent Models for Audio-Sheet Music Retrieval.  ISMIR
+# 2023.
 
 #: Pieces of each part (of the released split), training passages before and after augmentation, test pairs of each set
 PASSAGE_PIECES = {"train": 325, "valid": 48, "test": 94}
 PASSAGE_COUNTS = {"train": 5_000, "augmented": 40_000, "test": 534}
-#: Figure 1: the share of training passages above 10 s is larger than this
-PASSAGE_LONG = 0.25
 
 #: Table 1: either encoder; a line of convolutions goes with the pooling behind it
 PASSAGE_TABLE_1 = (
@@ -196,11 +166,9 @@ PASSAGE_TABLE_3 = {
 
 # -- study 3 -----------------------------------------------------------------------------------------------------------
 
-ALIGNMENT = Paper(
-    "M. Dorfer, A. Arzt, G. Widmer",
-    "Learning Audio-Sheet Music Correspondences for Score Identification and Offline Alignment",
-    "ISMIR 2017",
-)
+# ----------------------------------------------------------------------------------------------------------------------
+# M. Dorfer, A. Arzt, G. Widmer: Learning Audio-Sheet Music Correspondences for Score Identification and Offline
+# Alignment.  ISMIR 2017.
 
 #: Section 2.2: pieces and pairs of each part
 ALIGNMENT_PIECES = {"train": 13, "valid": 1, "test": 26}

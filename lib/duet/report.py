@@ -12,11 +12,11 @@ from bs4 import BeautifulSoup
 from nbconvert.filters import markdown2html
 from PIL import Image
 
-from . import exhibits, files, launch, paths, plots, studies, tables
+from . import exhibits, files, launch, paths, plots, readme, studies, tables
 from .errors import DuetError
 from .examples import describe
 from .exhibits import Cell
-from .verdicts import COLUMNS, in_half_widths
+from .verdicts import COLUMNS, in_half_widths, readable
 
 VERDICTS = ("reproduced", "contradicted", "undecided", "not run")
 
@@ -31,16 +31,6 @@ def verdicts(preset: str, corpus: str = "") -> pd.DataFrame:
     judged = [pd.read_csv(folder / "tables" / "verdicts.csv") for folder in folders]
     found = pd.concat(judged, ignore_index=True) if judged else pd.DataFrame()
     return found.reindex(columns=COLUMNS)
-
-
-def readable(judged: pd.DataFrame) -> pd.DataFrame:
-    """Verdicts as text: the interval beside the estimate, "not run" where there is none."""
-    ours = [
-        tables.NOT_RUN if pd.isna(row.ours) else f"{row.ours:g} [{row.low:g}, {row.high:g}]"
-        for row in judged.itertuples()
-    ]
-    shown = judged.assign(**{"ours [95 %]": ours}).astype(object).fillna({"paper": "–", "why": ""})
-    return shown[["claim", "source", "paper", "ours [95 %]", "verdict", "why", "rule"]]
 
 
 def counts(preset: str, corpus: str = "") -> pd.DataFrame:
@@ -128,8 +118,9 @@ def not_run(preset: str, corpus: str = "") -> pd.DataFrame:
 def write(preset: str, corpus: str = "") -> Path:
     """``verdicts.csv``, ``verdicts.png`` and ``index.html`` of a preset, from the studies whose notebooks are finished.
 
-    The page loads nothing but the figures that lie beside it.  Raises DuetError where a notebook or a table is damaged,
-    and where a notebook's own text would load something from elsewhere.
+    The page loads nothing but the figures that lie beside it.  Of the repository's own ``overnight`` results README.md
+    is brought up to date too.  Raises DuetError where a notebook or a table is damaged, where a notebook's own text
+    would load something from elsewhere, and where README.md has lost the marks between which it is written.
     """
     root = paths.study_results("", preset, corpus)
     judged = tables.write(verdicts(preset, corpus), root / "verdicts.csv")
@@ -163,6 +154,8 @@ def write(preset: str, corpus: str = "") -> Path:
     if loads:
         raise DuetError(f"the page would load {loads[0]}", path=root / "index.html", remedy="embed it in the notebook")
     files.write_text(root / "index.html", page)
+    if readme.is_published(preset, corpus):
+        readme.update(paths.ROOT / "README.md", root)
     return root / "index.html"
 
 

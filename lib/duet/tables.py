@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from . import files
-from .verdicts import Estimate
+from .verdicts import NOT_RUN, Estimate
 
 MEASURES = ("paper", "ours", "low", "high", "n", "seeds", "corpus")
-NOT_RUN = "not run"
 
 
 def show_whole() -> None:

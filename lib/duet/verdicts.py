@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import stats
 
 RESAMPLES = 10_000  # another seed of them moves an interval of two trainings by some 2 % of its width, 2,000 by 4 %
+NOT_RUN = "not run"
 COLUMNS = ("study", "claim", "source", "paper", "ours", "low", "high", "verdict", "rule", "why")
 
 
@@ -124,7 +125,7 @@ class Claim:
 def verdict(estimate: Estimate | None, bound: float = 0.0, below: bool = True) -> str:
     """``reproduced``: the interval lies on the claimed side; ``contradicted``: on the other; else ``undecided``."""
     if estimate is None:
-        return "not run"
+        return NOT_RUN
     claimed, other = (
         (estimate.high < bound, estimate.low > bound) if below else (estimate.low > bound, estimate.high < bound)
     )
@@ -163,6 +164,16 @@ def table(study: str, claims: Sequence[Claim], results: object, learned: bool = 
         because = why(e, claim.bound, claim.below, learned)
         rows.append([study, claim.text, claim.source, claim.paper, *numbers, judged, claim.rule, because])
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def readable(judged: pd.DataFrame) -> pd.DataFrame:
+    """Verdicts as text: the interval beside the estimate, "not run" where there is none."""
+    ours = [
+        NOT_RUN if pd.isna(row.ours) else f"{row.ours:g} [{row.low:g}, {row.high:g}]" for row in judged.itertuples()
+    ]
+    shown = judged.assign(**{"ours [95 %]": ours}).astype(object)
+    shown["paper"] = shown["paper"].fillna("").replace("", "–")
+    return shown[["claim", "source", "paper", "ours [95 %]", "verdict", "rule", "why"]].fillna("")
 
 
 def in_half_widths(judged: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:

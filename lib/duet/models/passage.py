@@ -51,7 +51,7 @@ class SnippetEncoder(nn.Sequential):
         for inputs, outputs in zip([1, *widths], widths, strict=False):
             for maps in (inputs, outputs):
                 layers += [nn.Conv2d(maps, outputs, 3, padding=1), norm(outputs), nn.ELU(inplace=True)]
-            layers.insert(-1, nn.MaxPool2d(2))  # before the ELU, which is monotone: the same, of a quarter of the values
+            layers.insert(-1, nn.MaxPool2d(2))  # before the ELU, which is monotone: the same, of fewer values
             rows, columns = rows // 2, columns // 2
         layers += [nn.Conv2d(widths[-1], CODE, 1), norm(CODE)]
         super().__init__(*layers, nn.Flatten(), nn.Linear(CODE * rows * columns, CODE))

@@ -938,7 +938,7 @@ def curves(found: Results) -> pd.DataFrame:
 
 
 def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
-    """The figures that a README quotes, as ``metrics.json``."""
+    """The main figures, for other programs to read, as ``metrics.json``."""
 
     def numbers(arms: Sequence[str], *of, subset: str = "all") -> dict:
         made = {arm: found.estimate(arm, *of, subset=subset) for arm in found.present(arms)}

@@ -591,7 +591,7 @@ def curves(found: Results) -> pd.DataFrame:
 
 
 def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
-    """The figures that a README quotes, as ``metrics.json``."""
+    """The main figures, for other programs to read, as ``metrics.json``."""
 
     def numbers(measure: str, arms: Sequence[str], *of) -> dict:
         estimates = {arm: found.estimate(arm, measure, *of) for arm in arms}

@@ -863,7 +863,7 @@ def curves(found: Results) -> pd.DataFrame:
 
 
 def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
-    """The figures that a README quotes, as ``metrics.json``."""
+    """The main figures, for other programs to read, as ``metrics.json``."""
 
     def numbers(arms: Sequence[str], measure: str, direction: str, where: str) -> dict:
         made = {arm: found.estimate(arm, measure, one(direction, where)) for arm in found.present(arms)}

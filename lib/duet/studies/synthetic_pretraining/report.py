@@ -444,7 +444,7 @@ def data_table(data: Data) -> pd.DataFrame:
 
 
 def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
-    """The figures that a README quotes, as ``metrics.json``."""
+    """The main figures, for other programs to read, as ``metrics.json``."""
 
     def numbers(*of) -> dict:
         estimates = {

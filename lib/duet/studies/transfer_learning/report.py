@@ -445,7 +445,7 @@ def curves(results: Results) -> pd.DataFrame:
 
 
 def write_metrics(results: Results, judged: pd.DataFrame, path: Path) -> dict:
-    """The figures that a README quotes, as ``metrics.json``."""
+    """The main figures, for other programs to read, as ``metrics.json``."""
 
     def number(arm: str, modality: str) -> float | None:
         estimate = results.estimate(arm, modality)
