@@ -66,8 +66,8 @@ PRESETS = {
     "laptop": Preset(
         Sizes("registry", si=(60, 20.0), piano=(24, 20.0), guitar=(24, 20.0)),
         real=False,
-        source=replace(_LAPTOP, updates=750),
-        target=replace(_LAPTOP, updates=250),
+        source=replace(_LAPTOP, updates=640),
+        target=replace(_LAPTOP, updates=220),
         network="tiny",
         chunk=160,
         controls=False,
