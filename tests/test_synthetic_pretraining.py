@@ -328,6 +328,20 @@ def test_one_seed_decides_nothing_about_times_and_missing_ones_wait():
     assert found.reach("si-to-maps", "maps") is None
 
 
+@pytest.mark.parametrize(("changed", "expected"), [
+    ({}, True), ({("maps", "threshold"): 0.0}, False), ({("guitar", "untrained"): -0.1}, False),
+    ({("guitar", "threshold"): None}, False),
+])  # fmt: skip
+def test_it_has_learned_where_its_gains_lie_above_zero(changed, expected):
+    """Over a thresholded transform and random weights, on both test sets; a run that is missing decides nothing."""
+    lows = {(test, floor): 0.05 for test in ("maps", "guitar") for floor in ("threshold", "untrained")} | changed
+    found = results_of()
+    found.difference = lambda arm, floor, test: (
+        None if lows[test, floor] is None else verdicts.Estimate(0.1, lows[test, floor], 0.2, 8)
+    )
+    assert found.learned() is expected
+
+
 def test_every_published_cell_has_three_measures():
     for metric in published.TRANSCRIPTION_TABLES.values():
         assert list(metric) == list(report.MODELS)
