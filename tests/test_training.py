@@ -549,9 +549,9 @@ for place, prepare in {
     "first checkpoint half written": lambda: half_written(training.torch, "save", 1, 1),
     "third checkpoint half written": lambda: half_written(training.torch, "save", 1, 3),
     "checkpoint not renamed": lambda: before(files.os, "replace"),
-    "weights half written": lambda: half_written(training, "save_file", 1, 1),
+    "weights half written": lambda: half_written(Path, "write_bytes", 0, 1),
     "weights written, not tested": lambda: after(study.experiment, "save_weights"),
-    "record half written": lambda: half_written(Path, "write_bytes", 0, 1),
+    "record half written": lambda: half_written(Path, "write_bytes", 0, 2),
     "record written, checkpoint not removed": lambda: after(files, "write_json"),
 }.items():
     grid.path(RUN).unlink()
