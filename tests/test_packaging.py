@@ -3,7 +3,9 @@
 import ast
 import importlib.metadata
 import json
+import os
 import re
+import subprocess
 import sys
 import tomllib
 
@@ -69,6 +71,18 @@ def test_conda_installs_the_same_list_and_this_checkout():
     assert pip == ["-r requirements.txt", "-e ."]
     (python,) = [item for item in environment["dependencies"] if str(item).startswith("python=")]
     assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
+
+
+def test_binder_finds_what_it_reads():
+    """repo2docker takes these from the root: one system package a line, and two scripts that can be run."""
+    root = paths.ROOT
+    assert not (root / "binder").exists() and not (root / ".binder").exists()  # either would hide the root's
+    for name in ("start", "postBuild"):
+        assert os.access(root / name, os.X_OK) and (root / name).read_bytes().startswith(b"#!/bin/bash\n")
+    assert all(re.fullmatch(r"[a-z0-9.+-]+", line) for line in (root / "apt.txt").read_text().splitlines())
+    exported = set(re.findall(r"^export (\w+) := (.*)$", (root / "Makefile").read_text(), re.MULTILINE))
+    started = subprocess.run([root / "start", "env"], capture_output=True, text=True, check=True, env={"PATH": "/bin"})
+    assert exported <= {tuple(line.split("=", 1)) for line in started.stdout.splitlines()} and len(exported) == 4
 
 
 def test_the_version_is_the_packages():
