@@ -79,9 +79,10 @@ class Preset:
     cut: str = ""  # what the preset leaves out of the paper's grid, printed above the tables
 
 
-def _training(updates: int, epochs: int, rate: float = 2e-3, batch: int = 100) -> Training:
+def _training(updates: int, epochs: int, batch: int = 100) -> Training:
+    # validation pieces of the laptop corpus, 30,000 pairs: an MRR of .211 at this rate, of .132 at the published 2e-3
     return Training(
-        updates, epochs, batch, learning_rate=rate, schedule="one_cycle", precision="bf16", weight_decay=2e-5
+        updates, epochs, batch, learning_rate=1e-2, schedule="one_cycle", precision="bf16", weight_decay=2e-5
     )
 
 
@@ -105,7 +106,7 @@ PRESETS = {
     ),
     "laptop": Preset(
         OpenSheets("registry", 60, 1, "BachJS"),
-        _training(60, 3, rate=8e-3),  # on validation pieces 1.4 times the MRR of 2e-3
+        _training(60, 3),
         "BachJS",
         settings=("none", "tempi", "synths-tempi", "vertical", "all"),
         validation=300,
