@@ -868,14 +868,14 @@ def test_label_errors_are_edits_per_hundred_notes(whole, data):
     found = study.Results(whole)
     table = study.table_label_errors(found).set_index(["method", "fold"])["ours"]
     assert table["ctc", 1] == (75 + 100) / 2 and table["ctc", 3] == (25 + 50) / 2
-    assert table["ctc", 0] == pytest.approx(100 * (3 * 6 + 9 * 2 + 3 * 8 + 9 * 4) / 2 / 96, abs=1e-4)
-    assert ("ctc full", 0) not in table and table["ctc full", 1] == 25  # it is trained for the first fold alone
+    assert table["ctc", "all"] == pytest.approx(100 * (3 * 6 + 9 * 2 + 3 * 8 + 9 * 4) / 2 / 96, abs=1e-4)
+    assert ("ctc full", "all") not in table and table["ctc full", 1] == 25  # it is trained for the first fold alone
     first = np.array([data.fold_of[t] == 1 for t in data.themes])
     found = study.Results(whole)
     found.subsets |= {"melody": first, "bass": ~first}  # whose lines they are
     parts = study.table_label_errors(found).set_index(["method", "fold", "part"])["ours"]
-    assert parts["ctc", 0, "melody"] == (75 + 100) / 2 and parts["ctc", 0, "bass"] == (25 + 50) / 2
-    assert ("ctc", 0, "inner") not in parts  # nobody's line
+    assert parts["ctc", "all", "melody"] == (75 + 100) / 2 and parts["ctc", "all", "bass"] == (25 + 50) / 2
+    assert ("ctc", "all", "inner") not in parts  # nobody's line
 
 
 def test_off_theme_energy_is_a_mean_over_themes(whole):

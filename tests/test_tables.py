@@ -61,6 +61,7 @@ def test_people_read_paper_beside_ours_and_not_run():
     assert shown["paper"].tolist() == ["9.6", "", "98.9"]
     assert shown["ours [95 %]"].tolist() == ["10.3 [9.4, 11.1]", "10.3 [9.4, 11.1]", "not run"]
     assert list(shown.columns) == ["test", "model", "paper", "ours [95 %]", "seeds", "corpus of ours"]
+    assert tables.readable(small()[1:]).index[0] == 0
     assert tables.readable(small(), digits=2)["ours [95 %]"][0] == "10.26 [9.44, 11.11]"
 
 

@@ -55,7 +55,7 @@ def readable(table: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
         for r in table.itertuples()
     ]
     shown["seeds"], shown["corpus of ours"] = table["seeds"], table["corpus"]
-    return shown
+    return shown.reset_index(drop=True)  # of a part of a table the rows' old numbers say nothing
 
 
 def pivot(table: pd.DataFrame, index: str | list[str], columns: str, digits: int = 1) -> pd.DataFrame:

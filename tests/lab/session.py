@@ -315,7 +315,6 @@ def test_a_notebook_run_from_the_menu_and_again_with_another_theme(lab, browser,
     browser.picture("opened")
 
     # Once through, with progress.
-    replace(browser, "progress: bool = False", "progress: bool = True")
     seen = run_all(browser, "first")
     print("progress:", *seen, sep="\n  ")
     assert any("epoch 1" in line for line in seen), "no epoch was announced while the notebook ran"

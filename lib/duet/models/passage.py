@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .cca import CcaLayer
+from .cca import RIDGE, CcaLayer
 from .encoders import Towers
 
 SNIPPETS = {"sheet": (80, 90), "audio": (92, 20)}  # rows and columns; pages are halved first, 20 frames are a second
@@ -61,9 +61,9 @@ class SnippetEncoder(nn.Sequential):
         return super().forward(snippets.contiguous(memory_format=torch.channels_last)).float()
 
 
-def snippet_model(widths: tuple[int, ...] = PAPER) -> Towers:
+def snippet_model(widths: tuple[int, ...] = PAPER, ridge: float = RIDGE) -> Towers:
     """Both encoders under a CCA layer: the baseline, and what passage models start from."""
-    model = Towers(SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths), CODE)
+    model = Towers(SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths), CODE, ridge)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")

@@ -420,7 +420,7 @@ def execute(
     torch.manual_seed(config.seed)
     half = data.preset.passages.precision == "bf16"
     if config.method == "snippet":
-        model = snippet_model(WIDTHS[config.widths]).to(device())
+        model = snippet_model(WIDTHS[config.widths], config.ridge).to(device())
         result = _counted(model) | fit_snippets(run, model, data, checkpoint, progress)
         model.eval()
         with torch.autocast(device().type, torch.bfloat16, enabled=half):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...corpora.sheets import OpenSheets
+from ...models.cca import RIDGE
 from ...runs import Run
 from ...training import Training
 
@@ -28,6 +29,7 @@ class Preset:
     passages: Training
     split: str = "lcasr_msmd_split"
     widths: str = "half"  # experiment.WIDTHS
+    ridge: float = 0.1  # of the snippet model's CCA layer
     seeds: tuple[int, ...] = (0,)
     dimensions: tuple[int, ...] = (16, 256)  # of Figure 3, beside 64
     validation: int = 2048  # snippet pairs or passages, as published
@@ -94,6 +96,7 @@ PRESETS = {
             optimiser="adamw", weight_decay=1e-5,
         ),
         widths="paper",
+        ridge=RIDGE,
         seeds=(0, 1, 2),
         dimensions=tuple(d for d in DIMENSIONS if d != 64),
     ),
@@ -119,6 +122,7 @@ class Config:
     grouped: bool = True  # two renderings of one system never meet in a batch
     loss: str = "ranking"  # one-sided as published, "symmetric", or "infonce"
     margin: float = 0.3
+    ridge: float = RIDGE  # of a snippet model
     seed: int = 0
 
 
@@ -134,7 +138,8 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
     add(f"untrained-s{first}", "no learning: random weights", method="untrained", training=None)
     for seed in p.seeds:
         parent = f"snippet-s{seed}"
-        add(parent, "BL: snippets vote", method="snippet", training=p.snippets, margin=0.6, seed=seed)
+        add(parent, "BL: snippets vote", method="snippet", training=p.snippets, margin=0.6, ridge=p.ridge,
+            seed=seed)
         add(f"rnn-s{seed}", "RNN", seed=seed)
         add(f"rnn-ft-cca-s{seed}", "RNN-FT-CCA", parent, start="refined", seed=seed)
         add(f"fixed-gru-s{seed}", "RNN with a GRU that is not trained", summariser="fixed gru", seed=seed)

@@ -252,7 +252,7 @@ def arranged(table: pd.DataFrame, index: str | list[str]) -> pd.DataFrame:
 
 def with_intervals(table: pd.DataFrame, index: str | list[str], columns: str | list[str], digits: int) -> pd.DataFrame:
     """Ours alone, each cell ``0.59 [0.55, 0.63]``: a missing run says so."""
-    text = tables.readable(table, digits)["ours [95 %]"]
+    text = tables.readable(table, digits)["ours [95 %]"].to_numpy()
     return table.assign(cell=text).pivot_table("cell", index, columns, aggfunc="first", sort=False).fillna("")
 
 
