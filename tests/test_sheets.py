@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duet import DuetError, engraving, lilypond, semantic, synthesis
+from duet import DuetError, engraving, lilypond, scores, semantic, synthesis
 from duet.corpora import samples, sheets
 from duet.corpora.msmd import Msmd, read_split, tempo_ratio
 from duet.engraving import Notehead, Sheet, System
@@ -260,6 +260,16 @@ def _check_piece(corpus: Msmd, piece: str) -> None:
     near = [flux[max(0, f - 3) : f + 1].max() for f in frames]
     assert np.median(near) > 3 * np.median(flux)
     assert spectrogram.shape[1] / 20 > strip.seconds.max() + 1
+
+
+def test_pages_of_a_quartet_have_its_notes(tmp_path, monkeypatch):
+    """Slurs and staves, too, keep names of their own on the way from four staves to two."""
+    monkeypatch.setenv("DUET_CACHE", str(tmp_path))
+    quartet = next(s for s in sheets.registry_sources(100) if s.piece == "HaydnFJ__opus1no1__movement2")
+    sheet = sheets.sheet_of(quartet)
+    on_page = {(round(note.onset, 2), note.pitch) for note in engraving.sounding(sheet.noteheads)[0]}
+    assert len(on_page) == 487
+    assert on_page == {(round(note.onset, 2), note.pitch) for note in scores.read(quartet.path).notes}
 
 
 def test_music21s_corpus_has_many_and_an_order_of_its_own():

@@ -334,7 +334,8 @@ def engrave_pages(mei: str) -> Sheet:
 
 def _engrave_pages(mei: str) -> Sheet:
     toolkit = _page_toolkit()
-    toolkit.setOptions({"inputFrom": "mei"})
+    # elements without an id get one here; from the seed of mei_of's they would get those that others have already
+    toolkit.setOptions({"inputFrom": "mei", "xmlIdSeed": 2})
     try:
         loaded = toolkit.loadData(mei)
         tree = ElementTree.fromstring(toolkit.getMEI()) if loaded else None
