@@ -9,10 +9,17 @@ import pytest
 
 from duet import DuetError, cli, files, launch, studies
 
-RUNS = [SimpleNamespace(name="image", core=True), SimpleNamespace(name="image-audio", core=True),
-        SimpleNamespace(name="blocks", core=False)]
-FAKE = SimpleNamespace(KEY="fake", NOTEBOOK="9_fake", PRESETS={"smoke": None, "overnight": None},
-                       runs=lambda preset, core_only=False: [run for run in RUNS if run.core or not core_only])
+RUNS = [
+    SimpleNamespace(name="image", core=True),
+    SimpleNamespace(name="image-audio", core=True),
+    SimpleNamespace(name="blocks", core=False),
+]
+FAKE = SimpleNamespace(
+    KEY="fake",
+    NOTEBOOK="9_fake",
+    PRESETS={"smoke": None, "overnight": None},
+    runs=lambda preset, core_only=False: [run for run in RUNS if run.core or not core_only],
+)
 
 
 @pytest.fixture
@@ -72,8 +79,10 @@ def test_corpora_go_on_without_samples_unless_these_are_asked_for(calls, monkeyp
 @pytest.mark.parametrize("states", [[0], [0, 1], [2, 0]])
 def test_check_data_ends_with_the_worst_state(calls, monkeypatch, capsys, states):
     asked = []
-    monkeypatch.setattr("duet.check.check", lambda root, progress: asked.append((root, progress)) or [
-        SimpleNamespace(status=state) for state in states])
+    monkeypatch.setattr(
+        "duet.check.check",
+        lambda root, progress: asked.append((root, progress)) or [SimpleNamespace(status=state) for state in states],
+    )
     monkeypatch.setattr("duet.check.text", lambda report, root: f"{root} is {report.status}")
     assert cli.main(["check-data", "my data"]) == max(states) and asked == [("my data", False)]
     assert capsys.readouterr() == ("\n\n".join(f"my data is {state}" for state in states) + "\n", "")
@@ -87,13 +96,20 @@ def test_runs_tells_what_is_made(calls, workspace, capsys):
     assert "blocks" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["prepare", "fakes"], "duet: unknown study 'fakes' (choose one of fake)\n"),
-    (["runs", "fake", "--preset", "laptop"],
-     "duet: unknown preset 'laptop' of the study fake (choose one of smoke, overnight)\n"),
-    (["run", "fake", "audio"],
-     "duet: unknown run 'audio' of fake, preset smoke (there are image, image-audio, blocks)\n"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prepare", "fakes"], "duet: unknown study 'fakes' (choose one of fake)\n"),
+        (
+            ["runs", "fake", "--preset", "laptop"],
+            "duet: unknown preset 'laptop' of the study fake (choose one of smoke, overnight)\n",
+        ),
+        (
+            ["run", "fake", "audio"],
+            "duet: unknown run 'audio' of fake, preset smoke (there are image, image-audio, blocks)\n",
+        ),
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(calls, capsys, words, said):
     assert cli.main(words) == 2
     assert capsys.readouterr() == ("", said)
@@ -134,13 +150,20 @@ def test_find_looks_for_what_the_query_is_not(calls, workspace, monkeypatch, cap
 
 def test_the_import_prints_nothing():
     """The binding of FluidSynth does where the environment sets CI, and a command's output is read by others."""
-    printed = subprocess.run([sys.executable, "-c", "import duet.synthesis, fluidsynth"], check=True,
-                             capture_output=True, env={**os.environ, "CI": "true"})
+    printed = subprocess.run(
+        [sys.executable, "-c", "import duet.synthesis, fluidsynth"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "CI": "true"},
+    )
     assert printed.stdout == printed.stderr == b""
 
 
 def test_one_thread_is_set_before_torch_is_there():
-    code = ("import os, sys\nfrom duet import cli\nassert 'torch' not in sys.modules\n"
-            "cli.main(['runs', 'no such study'])\nassert os.environ['OMP_NUM_THREADS'] == '1'")
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "OMP_NUM_THREADS": "7"},
-                   capture_output=True)
+    code = (
+        "import os, sys\nfrom duet import cli\nassert 'torch' not in sys.modules\n"
+        "cli.main(['runs', 'no such study'])\nassert os.environ['OMP_NUM_THREADS'] == '1'"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "OMP_NUM_THREADS": "7"}, capture_output=True
+    )

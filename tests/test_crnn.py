@@ -49,12 +49,15 @@ def test_table_1_says_what_the_network_is():
     ]
 
 
-@pytest.mark.parametrize(("shape", "rows", "columns", "steps", "features"), [
-    (PAPER, 256, 40, 20, 512),
-    (PAPER, 64, 41, 20, 128),
-    (FAST, 64, 40, 10, 512),
-    (FAST, 64, 43, 10, 512),
-])
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns", "steps", "features"),
+    [
+        (PAPER, 256, 40, 20, 512),
+        (PAPER, 64, 41, 20, 128),
+        (FAST, 64, 40, 10, 512),
+        (FAST, 64, 43, 10, 512),
+    ],
+)
 def test_columns_become_steps_and_rows_times_filters_features(shape, rows, columns, steps, features):
     network = CRNN(rows, 30, shape)
     seen = []
@@ -85,19 +88,23 @@ def test_features_of_a_step_come_from_its_own_columns():
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kernel", "top", "bottom", "left", "right"), [
-    ((10, 2), 4, 5, 0, 1),
-    ((8, 5), 3, 4, 2, 2),
-    ((5, 3), 2, 2, 1, 1),
-])
+@pytest.mark.parametrize(
+    ("kernel", "top", "bottom", "left", "right"),
+    [
+        ((10, 2), 4, 5, 0, 1),
+        ((8, 5), 3, 4, 2, 2),
+        ((5, 3), 2, 2, 1, 1),
+    ],
+)
 def test_padding_of_even_kernels_adds_below_and_to_the_right(kernel, top, bottom, left, right):
     torch.manual_seed(1)
     block = ConvBlock(1, 1, kernel, (1, 1))
     block.conv.weight.data = torch.randn(1, 1, *kernel)
     picture, weight = torch.rand(12, 9), block.conv.weight.detach()[0, 0].numpy()
     padded = np.pad(picture.numpy(), ((top, bottom), (left, right)))
-    direct = np.array([[(padded[i : i + kernel[0], j : j + kernel[1]] * weight).sum() for j in range(9)]
-                       for i in range(12)])
+    direct = np.array(
+        [[(padded[i : i + kernel[0], j : j + kernel[1]] * weight).sum() for j in range(9)] for i in range(12)]
+    )
     seen = []
     block.conv.register_forward_hook(lambda _, __, output: seen.append(output.detach()[0, 0].numpy()))
     block(picture[None, None])
@@ -115,10 +122,19 @@ def test_pooling_before_the_activation_is_the_same_function(training):
     published_order = F.max_pool2d(
         F.leaky_relu(
             F.batch_norm(
-                F.conv2d(F.pad(x, (left, right, top, bottom)), block.conv.weight), block.norm.running_mean.clone(),
-                block.norm.running_var.clone(), block.norm.weight, block.norm.bias, training, 0.01, 1e-3),
-            0.2),
-        (2, 2))
+                F.conv2d(F.pad(x, (left, right, top, bottom)), block.conv.weight),
+                block.norm.running_mean.clone(),
+                block.norm.running_var.clone(),
+                block.norm.weight,
+                block.norm.bias,
+                training,
+                0.01,
+                1e-3,
+            ),
+            0.2,
+        ),
+        (2, 2),
+    )
     assert (published_order < 0).any() and (published_order > 0).any()
     torch.testing.assert_close(block(x), published_order)
 
@@ -140,13 +156,16 @@ def test_lstms_start_with_one_bias_and_an_open_forget_gate(paper):
                 torch.testing.assert_close(gate @ gate.T, torch.eye(256), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "inputs", "outputs"), [
-    ("layer1.conv.weight", 1 * 20, 8 * 20),
-    ("layer2.conv.weight", 8 * 40, 8 * 40),
-    ("layer3.weight_ih_l0", 512, 4 * 256),
-    ("layer4.weight_ih_l0_reverse", 512, 4 * 256),
-    ("layer5.weight", 512, 1167),
-])
+@pytest.mark.parametrize(
+    ("name", "inputs", "outputs"),
+    [
+        ("layer1.conv.weight", 1 * 20, 8 * 20),
+        ("layer2.conv.weight", 8 * 40, 8 * 40),
+        ("layer3.weight_ih_l0", 512, 4 * 256),
+        ("layer4.weight_ih_l0_reverse", 512, 4 * 256),
+        ("layer5.weight", 512, 1167),
+    ],
+)
 def test_kernels_start_uniform_in_glorots_range(paper, name, inputs, outputs):
     weights, limit = dict(paper.named_parameters())[name].detach(), math.sqrt(6 / (inputs + outputs))
     assert 0.95 * limit < weights.abs().max() <= limit

@@ -24,15 +24,18 @@ def decode(*paths):
     return greedy_ctc(*logits(*paths), BLANK)
 
 
-@pytest.mark.parametrize(("path", "sequence"), [
-    ([0], [0]),
-    ([0, 0, 0], [0]),
-    ([0, BLANK, 0], [0, 0]),
-    ([BLANK, BLANK], []),
-    ([BLANK, 1, BLANK], [1]),
-    ([0, 0, 1, 1, 0], [0, 1, 0]),
-    ([2, BLANK, BLANK, 2, 2, 1, BLANK], [2, 2, 1]),
-])
+@pytest.mark.parametrize(
+    ("path", "sequence"),
+    [
+        ([0], [0]),
+        ([0, 0, 0], [0]),
+        ([0, BLANK, 0], [0, 0]),
+        ([BLANK, BLANK], []),
+        ([BLANK, 1, BLANK], [1]),
+        ([0, 0, 1, 1, 0], [0, 1, 0]),
+        ([2, BLANK, BLANK, 2, 2, 1, BLANK], [2, 2, 1]),
+    ],
+)
 def test_repeats_merge_and_blanks_vanish(path, sequence):
     assert decode(path) == [sequence]
 

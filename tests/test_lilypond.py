@@ -113,6 +113,16 @@ def test_columns_rise_with_onsets(sheet):
 
 
 @needs_lilypond
+def test_another_edition_is_the_same_music(tmp_path, sheet):
+    (tmp_path / "piece.ly").write_text(PIECE)
+    (tmp_path / "left.ily").write_text(LEFT)
+    other = lilypond.engrave(tmp_path, other_edition=True)
+    music = [sorted((h.onset, h.pitch, h.tied, h.grace) for h in s.noteheads) for s in (sheet, other)]
+    assert music[0] == music[1]
+    assert not np.array_equal(other.images[0], sheet.images[0])
+
+
+@needs_lilypond
 def test_an_engraving_is_made_once(tmp_path, monkeypatch, sheet):
     folder = tmp_path / "copy"
     folder.mkdir()

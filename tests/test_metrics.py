@@ -18,22 +18,23 @@ def textbook(a, b):
     table = [[i + j if 0 in (i, j) else None for j in range(len(b) + 1)] for i in range(len(a) + 1)]
     for i in range(1, len(a) + 1):
         for j in range(1, len(b) + 1):
-            table[i][j] = min(
-                table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a[i - 1] != b[j - 1])
-            )
+            table[i][j] = min(table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + (a[i - 1] != b[j - 1]))
     return table[-1][-1]
 
 
-@pytest.mark.parametrize(("reference", "estimate", "distance"), [
-    ("", "", 0),
-    ("abc", "abc", 0),
-    ("abc", "", 3),
-    ("", "ab", 2),
-    ("kitten", "sitting", 3),
-    ("ab", "ba", 2),  # no transpositions
-    ("abcd", "acd", 1),
-    ("aaa", "aaaa", 1),
-])
+@pytest.mark.parametrize(
+    ("reference", "estimate", "distance"),
+    [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "", 3),
+        ("", "ab", 2),
+        ("kitten", "sitting", 3),
+        ("ab", "ba", 2),  # no transpositions
+        ("abcd", "acd", 1),
+        ("aaa", "aaaa", 1),
+    ],
+)
 def test_edits_of_a_few_words(reference, estimate, distance):
     assert metrics.edits(list(reference), list(estimate)) == distance
 
@@ -56,31 +57,53 @@ def test_the_error_rate_is_a_micro_average_and_can_exceed_100():
 
 
 def test_what_cannot_be_heard_is_left_out():
-    tokens = ["clef-C1", "keySignature-BbM", "timeSignature-C/", "gracenote-D5_eighth", "note-Bb4_half.", "tie",
-              "barline", "note-Bb4_eighth", "rest-eighth", "multirest-3", "barline"]
-    assert metrics.audible(tokens) == ["gracenote-D5_eighth", "note-Bb4_half.", "note-Bb4_eighth", "rest-eighth",
-                                       "multirest-3"]
+    tokens = [
+        "clef-C1",
+        "keySignature-BbM",
+        "timeSignature-C/",
+        "gracenote-D5_eighth",
+        "note-Bb4_half.",
+        "tie",
+        "barline",
+        "note-Bb4_eighth",
+        "rest-eighth",
+        "multirest-3",
+        "barline",
+    ]
+    assert metrics.audible(tokens) == [
+        "gracenote-D5_eighth",
+        "note-Bb4_half.",
+        "note-Bb4_eighth",
+        "rest-eighth",
+        "multirest-3",
+    ]
     assert metrics.audible([]) == []
 
 
-@pytest.mark.parametrize(("reference", "estimate", "families"), [
-    ("note-C4_quarter", "note-D4_quarter", {"pitch": 1}),
-    ("note-C4_quarter", "note-C4_eighth", {"duration": 1}),
-    ("note-C4_quarter", "note-C4_quarter_fermata", {"duration": 1}),
-    ("note-C4_thirty_second", "note-C4_sixty_fourth", {"duration": 1}),
-    ("note-C4_quarter", "note-D4_eighth", {"pitch and duration": 1}),
-    ("note-C4_quarter", "rest-quarter", {"note replaced": 1}),
-    ("note-C4_quarter", "gracenote-C4_quarter", {"note replaced": 1}),
-    ("rest-quarter", "note-C4_quarter", {"rest": 1}),
-    ("clef-G2", "clef-C1", {"clef": 1}),
-    ("note-C4_quarter", "", {"note deleted": 1}),
-    ("", "note-C4_quarter", {"note inserted": 1}),
-    ("barline", "", {"barline": 1}),
-    ("", "tie", {"tie": 1}),
-    ("timeSignature-C note-C4_half note-D4_half note-E4_half barline",
-     "note-C4_half note-D4_half note-E4_half rest-half barline", {"timeSignature": 1, "rest": 1}),
-    ("clef-G2 barline", "clef-G2 barline", {}),
-])
+@pytest.mark.parametrize(
+    ("reference", "estimate", "families"),
+    [
+        ("note-C4_quarter", "note-D4_quarter", {"pitch": 1}),
+        ("note-C4_quarter", "note-C4_eighth", {"duration": 1}),
+        ("note-C4_quarter", "note-C4_quarter_fermata", {"duration": 1}),
+        ("note-C4_thirty_second", "note-C4_sixty_fourth", {"duration": 1}),
+        ("note-C4_quarter", "note-D4_eighth", {"pitch and duration": 1}),
+        ("note-C4_quarter", "rest-quarter", {"note replaced": 1}),
+        ("note-C4_quarter", "gracenote-C4_quarter", {"note replaced": 1}),
+        ("rest-quarter", "note-C4_quarter", {"rest": 1}),
+        ("clef-G2", "clef-C1", {"clef": 1}),
+        ("note-C4_quarter", "", {"note deleted": 1}),
+        ("", "note-C4_quarter", {"note inserted": 1}),
+        ("barline", "", {"barline": 1}),
+        ("", "tie", {"tie": 1}),
+        (
+            "timeSignature-C note-C4_half note-D4_half note-E4_half barline",
+            "note-C4_half note-D4_half note-E4_half rest-half barline",
+            {"timeSignature": 1, "rest": 1},
+        ),
+        ("clef-G2 barline", "clef-G2 barline", {}),
+    ],
+)
 def test_an_edit_belongs_to_the_family_of_its_token(reference, estimate, families):
     assert metrics.edits_by_family(reference.split(), estimate.split()) == Counter(families)
 
@@ -92,12 +115,14 @@ def test_families_add_up_to_the_edits(reference, estimate):
 
 
 def test_ranks_count_ties_as_worse():
-    distances = np.array([
-        [0.1, 0.2, 0.3],
-        [0.2, 0.2, 0.3],  # a tie for the first place is the second
-        [0.5, 0.5, 0.5],  # a constant says nothing
-        [np.inf, 0.1, np.inf],  # without a match: last, with the others that have none
-    ])
+    distances = np.array(
+        [
+            [0.1, 0.2, 0.3],
+            [0.2, 0.2, 0.3],  # a tie for the first place is the second
+            [0.5, 0.5, 0.5],  # a constant says nothing
+            [np.inf, 0.1, np.inf],  # without a match: last, with the others that have none
+        ]
+    )
     found, ties = metrics.ranks(distances, [0, 1, 2, 0])
     assert found.tolist() == [1, 2, 3, 3] and ties.tolist() == [0, 1, 2, 1]
     assert metrics.top(found, 2).tolist() == [1, 1, 0, 0]

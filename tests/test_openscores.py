@@ -81,8 +81,11 @@ def server():
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        server.pages = {ARCHIVE: archive(SONGS), FILE + "all.yaml": LISTS["splits/all.yaml"],
-                        FILE + "gr%C3%B6%C3%9Fe.yaml": LISTS["splits/größe.yaml"]}
+        server.pages = {
+            ARCHIVE: archive(SONGS),
+            FILE + "all.yaml": LISTS["splits/all.yaml"],
+            FILE + "gr%C3%B6%C3%9Fe.yaml": LISTS["splits/größe.yaml"],
+        }
         yield server
         server.closing.set()
         server.shutdown()
@@ -110,10 +113,14 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "ROOT", tmp_path / "home")
     monkeypatch.setattr(openscores, "MANIFEST", tmp_path / "manifest.csv")
     monkeypatch.setattr(openscores, "TIMEOUT", (1, 0.4))
-    monkeypatch.setattr(openscores, "SOURCES", {
-        "songs": Source("songs", "song_folder", "CC0", {"songs": Origin("some/songs", "abc1234")}),
-        "lists": Source("lists", "", "MIT", {"yaml": Origin("some/lists", "def5678", archive=False)}),
-    })
+    monkeypatch.setattr(
+        openscores,
+        "SOURCES",
+        {
+            "songs": Source("songs", "song_folder", "CC0", {"songs": Origin("some/songs", "abc1234")}),
+            "lists": Source("lists", "", "MIT", {"yaml": Origin("some/lists", "def5678", archive=False)}),
+        },
+    )
     return tmp_path / "home"
 
 
@@ -135,6 +142,7 @@ def failure(server, keys):
 
 
 # --- what works -----------------------------------------------------------------------------------------------------
+
 
 def test_fetch_brings_archives_and_single_files(server, home):
     fetch(base_url=server.url + "/", progress=False)
@@ -179,6 +187,7 @@ def test_progress_is_told_on_stderr(server, home, capsys):
 
 
 # --- what fails: one line, and what was there stays -----------------------------------------------------------------
+
 
 def stall(request):
     request.answer(b"tr", length=11)
@@ -229,20 +238,23 @@ def page_of_errors(request):
     request.send_error(503)
 
 
-@pytest.mark.parametrize(("page", "word"), [
-    (b"train: [b]\n", "wrong checksum"),
-    (b"short", "wrong checksum"),
-    (None, "404"),
-    (page_of_errors, "503"),
-    (redirect, "elsewhere"),
-    (redirect_to("http://localhost:{port}/elsewhere"), "elsewhere"),
-    (redirect_to("file:///etc/hostname"), "points elsewhere, to file:"),
-    (stall, "stopped sending"),
-    (silence, "did not answer"),
-    (lambda request: request.answer(b"tr", length=11), "broke off"),
-    (flood, "larger"),
-    (lambda request: None, "no connection"),
-])
+@pytest.mark.parametrize(
+    ("page", "word"),
+    [
+        (b"train: [b]\n", "wrong checksum"),
+        (b"short", "wrong checksum"),
+        (None, "404"),
+        (page_of_errors, "503"),
+        (redirect, "elsewhere"),
+        (redirect_to("http://localhost:{port}/elsewhere"), "elsewhere"),
+        (redirect_to("file:///etc/hostname"), "points elsewhere, to file:"),
+        (stall, "stopped sending"),
+        (silence, "did not answer"),
+        (lambda request: request.answer(b"tr", length=11), "broke off"),
+        (flood, "larger"),
+        (lambda request: None, "no connection"),
+    ],
+)
 def test_a_bad_answer_for_a_file(server, home, page, word):
     server.pages["/elsewhere"] = LISTS["splits/all.yaml"]  # even the right content, from where nobody asked
     good, server.pages[FILE + "all.yaml"] = server.pages[FILE + "all.yaml"], page
@@ -261,24 +273,27 @@ def test_a_bad_answer_for_a_file(server, home, page, word):
 def corrupt(content):
     """Damage inside a member's packed bytes: the directory at the end still reads."""
     at = content.index(b"1.mxl") + len(b"1.mxl") + 4
-    return content[:at] + b"\xff\xff\xff" + content[at + 3:]
+    return content[:at] + b"\xff\xff\xff" + content[at + 3 :]
 
 
-@pytest.mark.parametrize(("page", "word"), [
-    (archive(SONGS)[:-60], "arrived damaged"),
-    (b"", "arrived damaged"),
-    (b"<html>sign in</html>", "arrived damaged"),
-    (archive(SONGS)[100:], "arrived damaged"),
-    (corrupt(archive(SONGS)), "arrived damaged"),
-    (archive(SONGS, extra=[("../../evil.txt", b"x")]), None),
-    (archive({}, extra=[("../../evil.txt", b"x"), *SONGS.items()]), "points outside"),
-    (archive({**SONGS, "scores/C/3.mxl": b"THREE" * 20}), "wrong checksum"),
-    (archive({"scores/C/2.mxl": b"two" * 70}), "missing in the archive"),
-    (None, "404"),
-    (redirect, "elsewhere"),
-    (stall, "stopped sending"),
-    (lambda request: request.answer(archive(SONGS)[:200], length=500), "broke off"),
-])
+@pytest.mark.parametrize(
+    ("page", "word"),
+    [
+        (archive(SONGS)[:-60], "arrived damaged"),
+        (b"", "arrived damaged"),
+        (b"<html>sign in</html>", "arrived damaged"),
+        (archive(SONGS)[100:], "arrived damaged"),
+        (corrupt(archive(SONGS)), "arrived damaged"),
+        (archive(SONGS, extra=[("../../evil.txt", b"x")]), None),
+        (archive({}, extra=[("../../evil.txt", b"x"), *SONGS.items()]), "points outside"),
+        (archive({**SONGS, "scores/C/3.mxl": b"THREE" * 20}), "wrong checksum"),
+        (archive({"scores/C/2.mxl": b"two" * 70}), "missing in the archive"),
+        (None, "404"),
+        (redirect, "elsewhere"),
+        (stall, "stopped sending"),
+        (lambda request: request.answer(archive(SONGS)[:200], length=500), "broke off"),
+    ],
+)
 def test_a_bad_answer_for_an_archive(server, home, page, word):
     folder = paths.scores() / "song_folder"
     folder.mkdir(parents=True)
@@ -305,6 +320,7 @@ def test_a_drip_of_bytes_ends_at_the_limit(server, home, monkeypatch, page):
 
 
 # --- archives that mean harm ----------------------------------------------------------------------------------------
+
 
 def hostile(names, kind=0):
     """The songs, behind members of the given names and, in their attributes, of a kind of file."""
@@ -496,6 +512,7 @@ def test_killed_while_downloading(server, home):
 
 # --- asking for a source --------------------------------------------------------------------------------------------
 
+
 def test_require_says_what_to_do(home):
     with pytest.raises(DuetError, match=r"1\.mxl: is missing and 3 more of songs \(songs\).*make corpora.*DUET_SCORES"):
         require("songs")
@@ -533,10 +550,17 @@ def test_a_copy_of_the_lists_alone(server, home, tmp_path, monkeypatch):
 
 # --- the manifest of the package ------------------------------------------------------------------------------------
 
+
 def test_every_row_belongs_to_a_source_and_stays_in_its_folder():
     seen = set()
-    for key, count in {"rism": 3697, "lieder": 1460, "quartets": 122, "mutopia": 536, "polish_kern": 681,
-                       "lists": 23}.items():
+    for key, count in {
+        "rism": 3697,
+        "lieder": 1460,
+        "quartets": 122,
+        "mutopia": 536,
+        "polish_kern": 681,
+        "lists": 23,
+    }.items():
         rows = openscores._rows(key)
         assert len(rows) == len({row.local for row in rows}) == count
         assert all(not Path(row.local).is_absolute() and ".." not in Path(row.local).parts for row in rows)

@@ -69,7 +69,7 @@ def test_passage_models_have_one_budget(preset):
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
-def test_every_condition_has_the_same_systems(data):
+def test_without_another_edition_every_condition_has_the_same_systems(data):
     own = [[(p.piece, p.system) for p in data.test(condition)] for condition in study.CONDITIONS]
     assert own[0] == own[1] == own[2] and len(own[0]) == 4 * 2
     clean, scan = (np.asarray(data.image(data.split["test"][0], c)) for c in ("I", "II"))
@@ -77,6 +77,21 @@ def test_every_condition_has_the_same_systems(data):
     first = data.test("III")[0]
     assert data.sound(first, "III").shape[0] == 92
     assert first.performance.endswith("-rubato") and not data.test("I")[0].performance.endswith("-rubato")
+
+
+def test_scans_have_the_lines_of_the_other_edition(data):
+    """Of which the first piece has one, with all its notes on one line."""
+    piece = data.split["test"][0]
+    scan, get = data.scans.get(piece), data.scans.get
+    data.scans = copy.copy(data.scans)
+    one_line = replace(scan, edges=scan.edges[[0, -1]], owners=np.zeros_like(scan.owners))
+    data.scans.get = lambda name: one_line if name == piece else get(name)
+    lines = {c: [p for p in data.test(c) if p.piece == piece] for c in study.CONDITIONS}
+    assert [len(lines[c]) for c in study.CONDITIONS] == [2, 1, 1]
+    first, last = lines["I"]
+    assert lines["II"][0].frames == (first.frames[0], last.frames[1])
+    assert lines["II"][0].columns == (first.columns[0], last.columns[1])
+    assert lines["III"][0].performance.endswith("-rubato") and lines["III"][0].system == 0
 
 
 def test_tempi_are_the_nearest_renderings(data):
@@ -110,7 +125,7 @@ def test_ranks_both_ways():
 
 
 def test_pages_and_sounds_are_read_once(data):
-    """II and III have one page, I and II one sound; a page is the same at every tempo."""
+    """II and III have one page, each condition its own sound; a page is the same at every tempo."""
     made = []
 
     def make(own, condition):
@@ -125,8 +140,9 @@ def test_pages_and_sounds_are_read_once(data):
     scans = vectors.pages(own, "II")
     assert len(made) == 2 and [*map(id, vectors.pages(lively, "III"))] == [*map(id, scans)]
     sounds = vectors.sounds(own)
-    assert len(made) == 3 and [*map(id, vectors.sounds(own, "II"))] == [*map(id, sounds)]
-    assert vectors.sounds(lively, "III")[0][0] == 4 and made[3][0] == ("one-rubato", "III")
+    assert len(made) == 3 and [*map(id, vectors.sounds(own))] == [*map(id, sounds)]
+    assert vectors.sounds(own, "II")[0][0] == 4  # system k of another edition is other music
+    assert vectors.sounds(lively, "III")[0][0] == 5 and made[4][0] == ("one-rubato", "III")
     three = experiment.Once(lambda own, _: [p.system for p in own], make).pages([own[1], own[0], own[1]])
     assert three == [1, 0, 1]
 

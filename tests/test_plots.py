@@ -34,18 +34,29 @@ def drawn(figure, tmp_path):
 
 
 def table_3(made=lambda size: True):
-    return tables.tidy([
-        tables.row({"test": t, "training": how, "size": size}, value,
-                   Estimate(value + 5, value + 2, value + 9, 10) if made(size) else None, "toy")
-        for (t, how), cells in published.TRANSFER_TABLE_3.items() for size, value in cells.items()
-    ])
+    return tables.tidy(
+        [
+            tables.row(
+                {"test": t, "training": how, "size": size},
+                value,
+                Estimate(value + 5, value + 2, value + 9, 10) if made(size) else None,
+                "toy",
+            )
+            for (t, how), cells in published.TRANSFER_TABLE_3.items()
+            for size, value in cells.items()
+        ]
+    )
 
 
 def curves():
-    return pd.DataFrame([
-        {"run": f"{panel}-{run}", "panel": f"{panel} validation", "samples": 1600 * k, "validation": 90 / k}
-        for panel in ("image", "audio") for run in ("s0", "twice") for k in range(1, 6)
-    ])
+    return pd.DataFrame(
+        [
+            {"run": f"{panel}-{run}", "panel": f"{panel} validation", "samples": 1600 * k, "validation": 90 / k}
+            for panel in ("image", "audio")
+            for run in ("s0", "twice")
+            for k in range(1, 6)
+        ]
+    )
 
 
 def test_pictures_are_drawn_with_dark_ink(tmp_path):
@@ -92,18 +103,24 @@ def test_paper_beside_ours_draws_what_there_is(made, tmp_path):
     by_label = {line.get_label(): line for line in image.lines}
     assert by_label["scratch, paper (PrIMuS)"].get_ydata().tolist() == [95.3, 95.2, 94.9, 63.6, 37.0, 23.7]
     drawn_by_us = [container.lines[0].get_ydata().tolist() for container in image.containers]
-    assert drawn_by_us[0] == pytest.approx([v + 5 for s, v in published.TRANSFER_TABLE_3["image", "scratch"].items()
-                                            if made(s)])
+    assert drawn_by_us[0] == pytest.approx(
+        [v + 5 for s, v in published.TRANSFER_TABLE_3["image", "scratch"].items() if made(s)]
+    )
     texts = [text.get_text() for text in audio.get_legend().get_texts()]
     assert {"scratch, ours", "transfer, ours", "best constant, ours", "transfer, paper (PrIMuS)"} == set(texts) - {
-        "scratch, paper (PrIMuS)"}
+        "scratch, paper (PrIMuS)"
+    }
 
 
 def test_the_forest_has_a_line_a_claim(tmp_path):
-    judged = pd.DataFrame({
-        "ours": [-4.3, 0.5, np.nan, 30.0], "low": [-5.0, -0.5, np.nan, 22.0], "high": [-3.0, 1.5, np.nan, 41.0],
-        "verdict": ["reproduced", "undecided", "not run", "contradicted"],
-    })
+    judged = pd.DataFrame(
+        {
+            "ours": [-4.3, 0.5, np.nan, 30.0],
+            "low": [-5.0, -0.5, np.nan, 22.0],
+            "high": [-3.0, 1.5, np.nan, 41.0],
+            "verdict": ["reproduced", "undecided", "not run", "contradicted"],
+        }
+    )
     figure = plots.forest(judged, ["falls", "hardly", "missing", "rises"], "points")
     drawn(figure, tmp_path)
     axis = figure.axes[0]
@@ -115,8 +132,10 @@ def test_the_forest_has_a_line_a_claim(tmp_path):
 
 
 def test_equal_data_give_equal_files(tmp_path):
-    pair = [plots.save(plots.learning_curves(curves(), "SER"), tmp_path / name) and (tmp_path / name).read_bytes()
-            for name in ("a.png", "b.png")]
+    pair = [
+        plots.save(plots.learning_curves(curves(), "SER"), tmp_path / name) and (tmp_path / name).read_bytes()
+        for name in ("a.png", "b.png")
+    ]
     assert pair[0] == pair[1]
 
 
@@ -154,8 +173,11 @@ def test_a_weakly_aligned_pair_is_tied_at_its_ends_only(tmp_path):
 
 
 def test_estimates_leave_out_what_has_not_been_made():
-    rows = [tables.row({"stretch": s, "method": m}, None, Estimate(s, s - 0.1, s + 0.2, 9) if s < 2 else None, "toy")
-            for m in ("ctc", "cce") for s in (0.5, 1.0, 2.0)]
+    rows = [
+        tables.row({"stretch": s, "method": m}, None, Estimate(s, s - 0.1, s + 0.2, 9) if s < 2 else None, "toy")
+        for m in ("ctc", "cce")
+        for s in (0.5, 1.0, 2.0)
+    ]
     figure = plots.estimates(tables.tidy(rows), "stretch", "MRR", hue="method", marked=1.0)
     lines = [container.lines[0] for container in figure.axes[0].containers]
     assert [list(line.get_xdata()) for line in lines] == [[0.5, 1.0]] * 2

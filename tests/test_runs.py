@@ -31,8 +31,11 @@ class Study:
         self.configs = {"father": Config(), "mother": Config(0.2), "child": Config(0.3)}
 
     def runs(self, preset):
-        return [Run("father", self.configs["father"]), Run("mother", self.configs["mother"]),
-                Run("child", self.configs["child"], ("father", "mother"))]
+        return [
+            Run("father", self.configs["father"]),
+            Run("mother", self.configs["mother"]),
+            Run("child", self.configs["child"], ("father", "mother")),
+        ]
 
     def prepare(self, preset, corpus, progress):
         self.prepared += 1
@@ -96,7 +99,6 @@ def test_a_setting_that_joins_later_leaves_the_ids_of_old_records_alone():
     assert run_id(Outer(Grown()), "c", 1, []) != run_id(Outer(Grown(extra=1)), "c", 1, [])
 
 
-
 def test_an_id_is_the_same_for_ever():
     """The records that are published are found by it."""
     assert run_id(Config(), "corpus", 1, []) == PINNED
@@ -105,11 +107,14 @@ def test_an_id_is_the_same_for_ever():
 PINNED = "4a2caa560f4805cd"
 
 
-@pytest.mark.parametrize("change", [
-    lambda s: s.configs.update(father=Config(0.9)),
-    lambda s: setattr(s, "VERSION", 2),
-    lambda s: setattr(s, "fingerprint", "another corpus"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.configs.update(father=Config(0.9)),
+        lambda s: setattr(s, "VERSION", 2),
+        lambda s: setattr(s, "fingerprint", "another corpus"),
+    ],
+)
 def test_what_changes_a_parent_changes_its_child(study, change):
     before = {name: grid().id(name) for name in grid().runs}
     change(study)
@@ -279,8 +284,9 @@ print(runs.make("fake", "smoke", "one")["result"]["by"])
 
 
 def start(folder, name, others, *more):
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(folder), name, str(others), *more],
-                            stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), name, str(others), *more], stdout=subprocess.PIPE, text=True
+    )
 
 
 def test_two_processes_that_ask_for_the_same_run_make_it_once(workspace):

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from duet import DuetError, engraving, paths, semantic
 from duet.semantic import Note
 
-FEW = settings(
-    max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+FEW = settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 FEWER = settings(FEW, max_examples=10, phases=[Phase.explicit, Phase.generate])  # too slow to be shrunk
 
 

@@ -221,7 +221,7 @@ def test_a_corpus_from_beginning_to_end(workspace, chorales, monkeypatch):
     done = {p: p.stat().st_mtime_ns for job in calls[:2] for p in (root / job.source.piece).rglob("*")}
     assert len(done) > 20
     monkeypatch.setattr(sheets, "_make", made)
-    monkeypatch.setattr(engraving, "engrave_pages", lambda mei: pytest.fail("engraved again"))
+    monkeypatch.setattr(engraving, "engrave_pages", lambda *_: pytest.fail("engraved again"))
     corpus = wanted.build(workers=1)
     assert done == {p: p.stat().st_mtime_ns for p in done}
     assert corpus.problems(workers=1) == {}
@@ -234,6 +234,37 @@ def test_a_corpus_from_beginning_to_end(workspace, chorales, monkeypatch):
     assert before == {p: p.stat().st_mtime_ns for p in corpus.root.rglob("*")}
     for piece in corpus.pieces:
         _check_piece(corpus, piece)
+
+
+def test_another_edition_has_the_same_notes_on_other_lines(workspace, chorales):
+    wanted = sheets.OpenSheets("registry", 4, 0)
+    corpus = wanted.build(workers=1)
+    chosen = corpus.split()["test"][0]
+    assert wanted.reprint(corpus, [chosen]) == {} and corpus.has_other_edition(chosen)
+    first, other = Msmd(corpus.root), Msmd(corpus.root, other_edition=True)
+    _check_piece(other, chosen)
+    take = first.performances(chosen)[0]
+    struck = [
+        sorted(
+            (round(float(s), 3), int(p))
+            for s, p in zip(c.onsets(chosen, take), c.noteheads(chosen)["pitch"], strict=True)
+            if s == s
+        )
+        for c in (first, other)
+    ]
+    assert struck[0] == struck[1]
+    assert other.strip(chosen).image.shape[1] > 1.1 * first.strip(chosen).image.shape[1]
+    assert np.array_equal(first.pages(chosen)[0], Msmd(corpus.root).pages(chosen)[0])
+    rest = next(piece for piece in corpus.pieces if piece != chosen)  # has none: the first one serves
+    assert np.array_equal(other.pages(rest)[0], first.pages(rest)[0])
+    before = {p: p.stat().st_mtime_ns for p in corpus.root.rglob("*")}
+    assert wanted.reprint(corpus, [chosen]) == {} and before == {
+        p: p.stat().st_mtime_ns for p in corpus.root.rglob("*")
+    }
+    (corpus.root / chosen / "meta.yml").write_text("n_scores: 1\n")  # what is not marked as complete is not read
+    assert np.array_equal(Msmd(corpus.root, other_edition=True).pages(chosen)[0], first.pages(chosen)[0])
+    wrong = next(s for s in chorales if s.piece == rest)._replace(piece=chosen)
+    assert sheets._reprint(corpus, wrong) == "it has other notes than the first"
 
 
 def _check_piece(corpus: Msmd, piece: str) -> None:

@@ -14,8 +14,20 @@ KEY = "transfer_learning"
 @pytest.fixture
 def snakemake(workspace):
     def snakemake(*arguments):
-        return subprocess.run([sys.executable, "-m", "snakemake", "--snakefile", str(paths.ROOT / "Snakefile"),
-                               "--directory", str(workspace), *arguments], capture_output=True, text=True)
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                "--snakefile",
+                str(paths.ROOT / "Snakefile"),
+                "--directory",
+                str(workspace),
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+        )
 
     return snakemake
 
@@ -25,8 +37,16 @@ def planned(snakemake):
     """Job counts by rule, and the commands, of a dry run with profiles/local."""
 
     def planned(**config):
-        done = snakemake("--workflow-profile", str(paths.ROOT / "profiles" / "local"), "--dry-run", "--printshellcmds",
-                         "--quiet", "host", "--config", *(f"{name}={value}" for name, value in config.items()))
+        done = snakemake(
+            "--workflow-profile",
+            str(paths.ROOT / "profiles" / "local"),
+            "--dry-run",
+            "--printshellcmds",
+            "--quiet",
+            "host",
+            "--config",
+            *(f"{name}={value}" for name, value in config.items()),
+        )
         assert done.returncode == 0, done.stderr + done.stdout
         report = done.stdout + done.stderr
         jobs = re.findall(r"^(corpus|run|notebook|report)\s+(\d+)$", report, re.MULTILINE)
@@ -77,10 +97,14 @@ def test_a_marker_does_not_hide_that_its_record_was_deleted(planned, workspace):
     assert f"run {KEY} {last} --preset smoke --corpus ''" in commands
 
 
-@pytest.mark.parametrize(("config", "said"), [
-    (["study=no_such_study"], KEY), (["preset=smokey"], "smoke, laptop, overnight, paper"),
-    (["corpus=somewhere"], "name it"),
-])
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (["study=no_such_study"], KEY),
+        (["preset=smokey"], "smoke, laptop, overnight, paper"),
+        (["corpus=somewhere"], "name it"),
+    ],
+)
 def test_a_wrong_word_stops_before_anything_runs(snakemake, config, said):
     done = snakemake("--dry-run", "--config", *config)
     assert done.returncode != 0 and said in done.stdout + done.stderr
@@ -88,8 +112,16 @@ def test_a_wrong_word_stops_before_anything_runs(snakemake, config, said):
 
 
 def test_the_cluster_profile_plans_a_paper_run_with_one_gpu_and_a_folder_that_has_a_space(snakemake, workspace):
-    done = snakemake("--workflow-profile", str(paths.ROOT / "profiles" / "slurm"), "--dry-run", "--printshellcmds",
-                     "--config", "preset=paper", f"study={KEY}", f"corpus={workspace}/Camera PrIMuS")
+    done = snakemake(
+        "--workflow-profile",
+        str(paths.ROOT / "profiles" / "slurm"),
+        "--dry-run",
+        "--printshellcmds",
+        "--config",
+        "preset=paper",
+        f"study={KEY}",
+        f"corpus={workspace}/Camera PrIMuS",
+    )
     report = done.stdout + done.stderr
     assert done.returncode == 0, report
     assert f"--preset paper --corpus '{workspace}/Camera PrIMuS'" in report

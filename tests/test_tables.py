@@ -13,11 +13,13 @@ OURS = Estimate(10.25601, 9.44399, 11.111, 300, 3)
 
 
 def small():
-    return tables.tidy([
-        tables.row({"test": "image", "model": "a"}, 9.6, OURS, "toy"),
-        tables.row({"test": "image", "model": "b"}, None, OURS, "toy"),
-        tables.row({"test": "audio", "model": "a"}, 98.9, None, "toy"),
-    ])
+    return tables.tidy(
+        [
+            tables.row({"test": "image", "model": "a"}, 9.6, OURS, "toy"),
+            tables.row({"test": "image", "model": "b"}, None, OURS, "toy"),
+            tables.row({"test": "audio", "model": "a"}, 98.9, None, "toy"),
+        ]
+    )
 
 
 def test_a_table_is_tidy_coordinates_first_then_the_measures():
@@ -71,8 +73,11 @@ def test_a_table_without_any_run_is_readable():
 
 
 def test_a_pivot_keeps_the_papers_order_of_models():
-    rows = [tables.row({"test": t, "model": m}, p[t], OURS, "toy")
-            for t in ("image", "audio") for m, p in published.TRANSFER_TABLE_2.items()]
+    rows = [
+        tables.row({"test": t, "model": m}, p[t], OURS, "toy")
+        for t in ("image", "audio")
+        for m, p in published.TRANSFER_TABLE_2.items()
+    ]
     wide = tables.pivot(tables.tidy(rows), "model", "test")
     assert list(wide.index) == list(published.TRANSFER_TABLE_2) and list(wide.columns) == ["image", "audio"]
     assert wide.loc["audio-to-image N/A", "image"] == "5.3 | 10.3"
@@ -80,8 +85,11 @@ def test_a_pivot_keeps_the_papers_order_of_models():
 
 
 def test_a_pivot_keeps_the_papers_order_of_sizes_and_rows():
-    rows = [tables.row({"test": t, "training": how, "size": size}, value, OURS if size < 500 else None, "toy")
-            for (t, how), cells in published.TRANSFER_TABLE_3.items() for size, value in cells.items()]
+    rows = [
+        tables.row({"test": t, "training": how, "size": size}, value, OURS if size < 500 else None, "toy")
+        for (t, how), cells in published.TRANSFER_TABLE_3.items()
+        for size, value in cells.items()
+    ]
     wide = tables.pivot(tables.tidy(rows), ["test", "training"], "size")
     assert list(wide.index) == list(published.TRANSFER_TABLE_3)
     assert list(wide.columns) == [50, 75, 100, 250, 500, 1000]  # as numbers, not as texts

@@ -20,7 +20,8 @@ from duet.verdicts import Resampling
 
 torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
 TABLE_2 = {"image-s0", "audio-s0"} | {
-    f"{arm.replace(' N/A', '-NA').replace(':', '').replace(' ', '-')}-s0" for arm in published.TRANSFER_TABLE_2
+    f"{arm.replace(' N/A', '-NA').replace(':', '').replace(' ', '-')}-s0"
+    for arm in published.TRANSFER_TABLE_2
     if " " in arm
 }
 FIRST_LOOK = ["baselines", "image-s0", "audio-s0", "audio-to-image-NA-s0", "image-to-audio-55-s0"]
@@ -61,8 +62,11 @@ def test_the_core_holds_the_papers_tables_and_the_controls(preset):
     controls = {f"{target}-{what}-s0" for target in study.MODALITIES for what in ("twice", "restart", "fast")}
     assert core.keys() >= controls | {"both-s0"}
     extended = by_name(preset).keys() - core.keys()
-    assert extended >= {f"{s}-{what}-s0" for s in ("audio-to-image", "image-to-audio")
-                        for what in ("half1", "half2", "only12", "only34", "only5", "gentle", "norm")}
+    assert extended >= {
+        f"{s}-{what}-s0"
+        for s in ("audio-to-image", "image-to-audio")
+        for what in ("half1", "half2", "only12", "only34", "only5", "gentle", "norm")
+    }
     assert extended >= {"audio-wide-s0", "image-128-s0", "audio-128-s0"}
 
 
@@ -77,7 +81,8 @@ def test_arms_that_claims_compare_have_three_seeds_overnight():
 def test_each_run_is_what_its_name_says():
     overnight = {name: run.config for name, run in by_name("overnight").items()}
     assert overnight["audio-to-image-NA-s1"] == study.Config(
-        study.PRESETS["overnight"].base, "image", "paper", "audio-s1", seed=1)
+        study.PRESETS["overnight"].base, "image", "paper", "audio-s1", seed=1
+    )
     assert overnight["image-to-audio-35-s0"].freezing == "3:5" and overnight["image-to-audio-35-s0"].target == "audio"
     assert overnight["image-restart-s0"].source == "image-s0" and overnight["image-restart-s0"].target == "image"
     assert overnight["both-s0"].target == "both" and overnight["image-fast-s0"].network == "fast"
@@ -107,19 +112,32 @@ def test_arms_that_are_compared_have_equal_budgets(preset):
         for size in study.SIZES:
             scratch, moved = grid[f"{target}-n{size}"], grid[f"{source}-to-{target}-n{size}"]
             assert scratch.training == moved.training and scratch.train_size == moved.train_size == size
-            equal |= {updates(grid.get(f"{stem}-n{size}-equal", grid[f"{stem}-n{size}"]))
-                      for stem in (target, f"{source}-to-{target}")}
+            equal |= {
+                updates(grid.get(f"{stem}-n{size}-equal", grid[f"{stem}-n{size}"]))
+                for stem in (target, f"{source}-to-{target}")
+            }
         assert len(equal) == 1
     assert updates(grid["image-s0"]) == updates(grid["audio-s0"])
 
 
 def test_the_paper_preset_is_the_papers_protocol():
     paper = study.PRESETS["paper"]
-    assert paper.base == Training(334_200, epochs=100, batch=4, learning_rate=1e-3, schedule="constant", warm_up=0,
-                                  clip=0.0, precision="fp32") and paper.height == 256
+    assert (
+        paper.base
+        == Training(
+            334_200, epochs=100, batch=4, learning_rate=1e-3, schedule="constant", warm_up=0, clip=0.0, precision="fp32"
+        )
+        and paper.height == 256
+    )
     assert paper.base.updates // paper.base.epochs == 13_371 // 4
     assert [by_name("paper")[f"image-n{n}"].config.training.updates for n in study.SIZES] == [
-        1250, 1875, 2500, 6250, 12_500, 25_000]
+        1250,
+        1875,
+        2500,
+        6250,
+        12_500,
+        25_000,
+    ]
 
 
 # -- claims ------------------------------------------------------------------------------------------------------------
@@ -132,14 +150,22 @@ def results_of(preset, missing=()):
 
     def score():
         edits = rng.binomial(lengths, 0.2).tolist()
-        return {"edits": edits, "lengths": lengths, "audible_edits": edits, "audible_lengths": lengths,
-                "families": {"pitch": sum(edits)}}
+        return {
+            "edits": edits,
+            "lengths": lengths,
+            "audible_edits": edits,
+            "audible_lengths": lengths,
+            "families": {"pitch": sum(edits)},
+        }
 
     grid = {run.name: run for run in study.runs(preset)}
     results.grid = SimpleNamespace(runs=grid, preset=preset)
     results.preset, results.corpus = study.PRESETS[preset], "toy"
-    results.records = {name: {"result": {"test": {m: score() for m in study.MODALITIES}}} for name in grid
-                       if name != "baselines" and name not in missing}
+    results.records = {
+        name: {"result": {"test": {m: score() for m in study.MODALITIES}}}
+        for name in grid
+        if name != "baselines" and name not in missing
+    }
     results.baselines = {"test": {name: score() for name in ("empty", "constant", "unigram")}}
     results.resampling, results._cache = Resampling(range(40), resamples=50), {}
     return results
@@ -150,18 +176,26 @@ def test_every_claim_and_every_cell_has_its_runs(preset):
     results = results_of(preset)
     judged = verdicts.table(study.KEY, study.CLAIMS, results)
     assert (judged["verdict"] != "not run").all() and len(judged) == len(study.CLAIMS) == judged["claim"].nunique()
-    for table in (study.table_2(results), study.table_3(results), study.table_controls(results),
-                  study.table_equal_updates(results), study.table_baselines(results), study.table_extended(results)):
+    for table in (
+        study.table_2(results),
+        study.table_3(results),
+        study.table_controls(results),
+        study.table_equal_updates(results),
+        study.table_baselines(results),
+        study.table_extended(results),
+    ):
         assert table["ours"].notna().all()
     assert study.table_2(results)["paper"].tolist() == [
-        cells[m] for m in study.MODALITIES for cells in published.TRANSFER_TABLE_2.values()]
+        cells[m] for m in study.MODALITIES for cells in published.TRANSFER_TABLE_2.values()
+    ]
     assert len(study.table_3(results)) == 24
 
 
 def test_a_claim_whose_run_is_missing_is_not_run():
     results = results_of("overnight", missing=("image-n75", *(f"audio-to-image-NA-s{s}" for s in range(3))))
-    judged = dict(zip((c.text for c in study.CLAIMS), verdicts.table(study.KEY, study.CLAIMS, results)["verdict"],
-                      strict=True))
+    judged = dict(
+        zip((c.text for c in study.CLAIMS), verdicts.table(study.KEY, study.CLAIMS, results)["verdict"], strict=True)
+    )
     assert judged["audio->image transfer improves the image model with full data"] == "not run"
     assert judged["with up to 100 samples transfer helps images"] == "not run"
     assert judged["audio->image transfers better than the reverse"] == "not run"
@@ -198,32 +232,76 @@ def test_models_that_do_not_beat_a_constant_have_not_learned():
     assert planted(image=5, audio=30).learned() is False and planted(image=5, audio=5).learned() is True
 
 
-@pytest.mark.parametrize(("text", "rates", "ours", "judged"), [
-    ("audio->image transfer improves the image model with full data", {"image": 9.6, "audio-to-image-NA": 5.3}, -4.3,
-     "reproduced"),
-    ("audio->image transfer improves the image model with full data", {"image": 5, "audio-to-image-NA": 9}, 4,
-     "contradicted"),
-    ("the classifier may stay frozen for image->audio", {"image-to-audio-55": 28.3, "image-to-audio-NA": 28.6}, -0.3,
-     "reproduced"),
-    ("but not for audio->image", {"audio-to-image-55": 17.6, "audio-to-image-NA": 5.3}, 12.3, "reproduced"),
-    ("but not for audio->image", {"audio-to-image-55": 5.5, "audio-to-image-NA": 5.3}, 0.2, "contradicted"),
-    ("audio->image transfers better than the reverse",
-     {"image": 10, "audio-to-image-NA": 6, "audio": 30, "image-to-audio-55": 27}, 30, "reproduced"),
-    ("every adapted model forgets its source",
-     {"image": 10, "audio": 30, "image-to-audio-55": 200, "audio-to-image-NA": 98}, 68, "reproduced"),
-    ("every adapted model forgets its source",
-     {"image": 10, "audio": 30, "image-to-audio-55": 200, "audio-to-image-NA": 35}, 5, "contradicted"),
-    ("with up to 100 samples transfer helps images",
-     {"audio-to-image-n50": 24, "audio-to-image-n75": 27, "audio-to-image-n100": 30}, -3, "reproduced"),
-    ("with 250 to 1000 samples transfer harms images", {"audio-to-image-n1000": 60}, 10, "reproduced"),
-    ("with 50 samples transfer helps audio", {"image-to-audio-n50": 10}, -20, "reproduced"),
-    ("with more than 50 samples transfer does not help audio", {"image-to-audio-n50": 10}, 0, "reproduced"),
-    ("equal budgets: audio->image still beats an image model trained as long",
-     {"audio-to-image-NA": 5, "image-twice": 4}, 1, "contradicted"),
-    ("equal updates: transfer helps images with up to 100 samples", {"audio-to-image-n50-equal": 0}, -10, "reproduced"),
-    ("one multi-task network keeps both modalities", {"both": 12, "image-twice": 10, "audio-twice": 7}, 5,
-     "contradicted"),
-])
+@pytest.mark.parametrize(
+    ("text", "rates", "ours", "judged"),
+    [
+        (
+            "audio->image transfer improves the image model with full data",
+            {"image": 9.6, "audio-to-image-NA": 5.3},
+            -4.3,
+            "reproduced",
+        ),
+        (
+            "audio->image transfer improves the image model with full data",
+            {"image": 5, "audio-to-image-NA": 9},
+            4,
+            "contradicted",
+        ),
+        (
+            "the classifier may stay frozen for image->audio",
+            {"image-to-audio-55": 28.3, "image-to-audio-NA": 28.6},
+            -0.3,
+            "reproduced",
+        ),
+        ("but not for audio->image", {"audio-to-image-55": 17.6, "audio-to-image-NA": 5.3}, 12.3, "reproduced"),
+        ("but not for audio->image", {"audio-to-image-55": 5.5, "audio-to-image-NA": 5.3}, 0.2, "contradicted"),
+        (
+            "audio->image transfers better than the reverse",
+            {"image": 10, "audio-to-image-NA": 6, "audio": 30, "image-to-audio-55": 27},
+            30,
+            "reproduced",
+        ),
+        (
+            "every adapted model forgets its source",
+            {"image": 10, "audio": 30, "image-to-audio-55": 200, "audio-to-image-NA": 98},
+            68,
+            "reproduced",
+        ),
+        (
+            "every adapted model forgets its source",
+            {"image": 10, "audio": 30, "image-to-audio-55": 200, "audio-to-image-NA": 35},
+            5,
+            "contradicted",
+        ),
+        (
+            "with up to 100 samples transfer helps images",
+            {"audio-to-image-n50": 24, "audio-to-image-n75": 27, "audio-to-image-n100": 30},
+            -3,
+            "reproduced",
+        ),
+        ("with 250 to 1000 samples transfer harms images", {"audio-to-image-n1000": 60}, 10, "reproduced"),
+        ("with 50 samples transfer helps audio", {"image-to-audio-n50": 10}, -20, "reproduced"),
+        ("with more than 50 samples transfer does not help audio", {"image-to-audio-n50": 10}, 0, "reproduced"),
+        (
+            "equal budgets: audio->image still beats an image model trained as long",
+            {"audio-to-image-NA": 5, "image-twice": 4},
+            1,
+            "contradicted",
+        ),
+        (
+            "equal updates: transfer helps images with up to 100 samples",
+            {"audio-to-image-n50-equal": 0},
+            -10,
+            "reproduced",
+        ),
+        (
+            "one multi-task network keeps both modalities",
+            {"both": 12, "image-twice": 10, "audio-twice": 7},
+            5,
+            "contradicted",
+        ),
+    ],
+)
 def test_claims_judge_planted_results(text, rates, ours, judged):
     row = judge(text, planted(**rates))
     assert row["ours"] == pytest.approx(ours, abs=1e-3) and row["verdict"] == judged
@@ -241,8 +319,9 @@ def toy(n, seed=0, base=0):
     """n pictures, each filled with its own number, and their data."""
     rng = np.random.default_rng(seed)
     pictures = Pictures({f"{base + k}": np.full((4, rng.integers(8, 200)), base + k + 1, np.uint8) for k in range(n)})
-    return pictures, SimpleNamespace(tokens={i: ["a", "b"] if int(i) % 2 else ["b"] for i in pictures},
-                                     index={"a": 0, "b": 1})
+    return pictures, SimpleNamespace(
+        tokens={i: ["a", "b"] if int(i) % 2 else ["b"] for i in pictures}, index={"a": 0, "b": 1}
+    )
 
 
 def contents(batch):
@@ -330,8 +409,13 @@ def test_scores_are_kept_per_item():
     references = [["clef-G2", "note-C4_half", "barline"], ["note-D4_half", "tie", "note-D4_half", "rest-half"]]
     estimates = [["clef-C1", "note-C4_half", "barline"], ["note-E4_half", "tie", "note-D4_half", "rest-half", "tie"]]
     assert study.score(references, estimates) == {
-        "edits": [1, 2], "lengths": [3, 4], "audible_edits": [0, 1], "audible_lengths": [1, 3],
-        "families": {"clef": 1, "pitch": 1, "tie": 1}, "ser": 42.8571, "audible_ser": 25.0,
+        "edits": [1, 2],
+        "lengths": [3, 4],
+        "audible_edits": [0, 1],
+        "audible_lengths": [1, 3],
+        "families": {"clef": 1, "pitch": 1, "tie": 1},
+        "ser": 42.8571,
+        "audible_ser": 25.0,
         "sequence_error_rate": 100.0,
     }
     assert study.score(references, references)["ser"] == 0.0
@@ -349,8 +433,11 @@ def test_the_best_constant_of_a_toy():
 def test_baselines_need_no_learning_and_are_seeded():
     rng = np.random.default_rng(0)
     tokens = {str(k): ["clef-G2", *rng.choice(["note-C4_half", "note-D4_half"], 3), "barline"] for k in range(60)}
-    data = SimpleNamespace(tokens=tokens, vocabulary=list("abcd"), splits={
-        "train": [str(k) for k in range(40)], "validation": ["40"], "test": [str(k) for k in range(41, 60)]})
+    data = SimpleNamespace(
+        tokens=tokens,
+        vocabulary=list("abcd"),
+        splits={"train": [str(k) for k in range(40)], "validation": ["40"], "test": [str(k) for k in range(41, 60)]},
+    )
     found = study.baselines(data)
     assert found == study.baselines(data)
     assert found["test"]["empty"]["ser"] == 100.0
@@ -408,9 +495,19 @@ def grid(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(grid):
     """What of the grid these tests look at: both bases, both transfers, and one of each control."""
-    for name in ("baselines", "audio-to-image-NA-s0", "audio-to-image-NA-s1", "image-to-audio-55-s0", "both-s0",
-                 "image-restart-s0", "image-twice-s0", "image-fast-s0", "image-n4", "audio-to-image-only34-s0",
-                 "audio-to-image-norm-s0"):
+    for name in (
+        "baselines",
+        "audio-to-image-NA-s0",
+        "audio-to-image-NA-s1",
+        "image-to-audio-55-s0",
+        "both-s0",
+        "image-restart-s0",
+        "image-twice-s0",
+        "image-fast-s0",
+        "image-n4",
+        "audio-to-image-only34-s0",
+        "audio-to-image-norm-s0",
+    ):
         grid.make(name)
     return study.Results(grid)
 
@@ -449,8 +546,9 @@ def test_a_runs_result_has_both_test_parts_and_both_curves(grid, made):
 
 def test_repeating_a_run_repeats_it_bit_for_bit(grid, made):
     run, weights = grid.run("audio-to-image-NA-s0"), grid.folder / "again.safetensors"
-    again = study.execute(run, grid.data(), {p: grid.weights(p) for p in run.parents}, weights,
-                          grid.folder / "again.pt")
+    again = study.execute(
+        run, grid.data(), {p: grid.weights(p) for p in run.parents}, weights, grid.folder / "again.pt"
+    )
     assert again == made.records[run.name]["result"]
     assert again != made.records["audio-to-image-NA-s1"]["result"]
     first, second = training.load_weights(weights), training.load_weights(grid.weights(run.name))
@@ -473,8 +571,9 @@ def begin(grid, name, monkeypatch):
         study.experiment, "batches", lambda sets, *_: seen.update(ids=[list(ids) for _, ids in sets]) or iter(())
     )
     run = grid.run(name)
-    study.execute(run, grid.data(), {p: grid.weights(p) for p in run.parents}, grid.folder / "x.safetensors",
-                  grid.folder / "x.pt")
+    study.execute(
+        run, grid.data(), {p: grid.weights(p) for p in run.parents}, grid.folder / "x.safetensors", grid.folder / "x.pt"
+    )
     return seen
 
 
@@ -532,10 +631,18 @@ def test_the_notebooks_tables_stand_on_any_number_of_runs(grid, made, tmp_path):
     pair = [made.records[f"audio-to-image-NA-s{s}"]["result"]["test"]["image"]["ser"] for s in (0, 1)]
     assert made.estimate("audio-to-image N/A", "image").value == pytest.approx(np.mean(pair), abs=1e-3)
     assert made.estimate("audio-to-image N/A", "image").seeds == 2
-    for table in (study.table_3(made), study.table_controls(made), study.table_equal_updates(made),
-                  study.table_baselines(made), study.table_families(made), study.table_extended(made),
-                  study.curves(made), made.run_table("validation SER (%)"), study.settings_table(grid.data(), "tiny"),
-                  study.table_1(grid.data(), "tiny")):
+    for table in (
+        study.table_3(made),
+        study.table_controls(made),
+        study.table_equal_updates(made),
+        study.table_baselines(made),
+        study.table_families(made),
+        study.table_extended(made),
+        study.curves(made),
+        made.run_table("validation SER (%)"),
+        study.settings_table(grid.data(), "tiny"),
+        study.table_1(grid.data(), "tiny"),
+    ):
         assert isinstance(table, pd.DataFrame) and len(table)
         tables.write(table, tmp_path / "table.csv")
     assert study.table_1(grid.data(), "tiny")["layer"].tolist() == [1, 2, 3, 4, 5, "all"]
@@ -580,13 +687,19 @@ def test_people_transcribe_their_own_files(grid, made, name, tmp_path):
 
 def test_files_that_are_no_network_of_this_study_are_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
-    for about in (None, {"vocabulary": "a\tb", "network": "huge", "height": "16", "target": "image"},
-                  {"vocabulary": "a\tb", "network": "fast", "height": "sixteen", "target": "image"}):
+    for about in (
+        None,
+        {"vocabulary": "a\tb", "network": "huge", "height": "16", "target": "image"},
+        {"vocabulary": "a\tb", "network": "fast", "height": "sixteen", "target": "image"},
+    ):
         training.save_weights(CRNN(16, 3, CRNNShape(hidden=8)), path, about)
         with pytest.raises(DuetError, match="is not a transcription network of this study"):
             study.Transcriber.load(path)
-    training.save_weights(CRNN(16, 3, CRNNShape(hidden=8)), path,
-                          {"vocabulary": "a\tb", "network": "fast", "height": "16", "target": "image"})
+    training.save_weights(
+        CRNN(16, 3, CRNNShape(hidden=8)),
+        path,
+        {"vocabulary": "a\tb", "network": "fast", "height": "16", "target": "image"},
+    )
     with pytest.raises(DuetError, match=r"weights\.safetensors: does not fit: "):
         study.Transcriber.load(path)
 
@@ -604,11 +717,16 @@ def test_published_weights_are_small_and_read_like_the_others(grid, made, tmp_pa
 
 
 def test_a_transcription_can_be_saved_and_opened(tmp_path):
-    tokens = ("clef-G2 keySignature-DM timeSignature-3/4 note-F#4_quarter note-A4_half barline rest-quarter "
-              "note-D5_half tie barline note-D5_half. barline").split()
+    tokens = (
+        "clef-G2 keySignature-DM timeSignature-3/4 note-F#4_quarter note-A4_half barline rest-quarter "
+        "note-D5_half tie barline note-D5_half. barline"
+    ).split()
     written = study.export(tokens, tmp_path / "songs" / "mine.v2")
-    assert [p.name for p in written] == ["mine.v2.musicxml", "mine.v2.mid"] == sorted(
-        (p.name for p in (tmp_path / "songs").iterdir()), reverse=True)
+    assert (
+        [p.name for p in written]
+        == ["mine.v2.musicxml", "mine.v2.mid"]
+        == sorted((p.name for p in (tmp_path / "songs").iterdir()), reverse=True)
+    )
     expected = [(n.pitch, n.onset, n.duration) for n in semantic.notes_from_tokens(tokens)]
     for path in written:
         notes = music21.converter.parse(path).stripTies().flatten().notes

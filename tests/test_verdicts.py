@@ -18,22 +18,25 @@ def estimate(low, high):
 # -- the rule ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("low", "high", "bound", "below", "judged"), [
-    (-3, -1, 0, True, "reproduced"),
-    (1, 3, 0, True, "contradicted"),
-    (-1, 1, 0, True, "undecided"),
-    (-3, -1, 0, False, "contradicted"),
-    (1, 3, 0, False, "reproduced"),
-    (-1, 1, 0, False, "undecided"),
-    (-3, 0.9, 1, True, "reproduced"),  # the bound counts, not zero
-    (0.5, 2, 1, True, "undecided"),
-    (21, 90, 20, False, "reproduced"),
-    (5, 19, 20, False, "contradicted"),
-    (-0.5, 2, -1, False, "reproduced"),
-    (-3, 0, 0, True, "undecided"),  # to touch the bound decides nothing
-    (0, 3, 0, True, "undecided"),
-    (0, 0, 0, False, "undecided"),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "below", "judged"),
+    [
+        (-3, -1, 0, True, "reproduced"),
+        (1, 3, 0, True, "contradicted"),
+        (-1, 1, 0, True, "undecided"),
+        (-3, -1, 0, False, "contradicted"),
+        (1, 3, 0, False, "reproduced"),
+        (-1, 1, 0, False, "undecided"),
+        (-3, 0.9, 1, True, "reproduced"),  # the bound counts, not zero
+        (0.5, 2, 1, True, "undecided"),
+        (21, 90, 20, False, "reproduced"),
+        (5, 19, 20, False, "contradicted"),
+        (-0.5, 2, -1, False, "reproduced"),
+        (-3, 0, 0, True, "undecided"),  # to touch the bound decides nothing
+        (0, 3, 0, True, "undecided"),
+        (0, 0, 0, False, "undecided"),
+    ],
+)
 def test_a_verdict_needs_the_whole_interval(low, high, bound, below, judged):
     assert verdict(estimate(low, high), bound, below) == judged
 
@@ -61,17 +64,20 @@ def test_the_table_has_the_columns_of_verdicts_csv():
     assert nothing["why"].str.startswith("The models have not beaten").tolist() == [True, True, False]
 
 
-@pytest.mark.parametrize(("low", "high", "bound", "below", "because"), [
-    (-3, -1, 0, True, "The whole interval lies below 0, as claimed"),
-    (21, 90, 20, False, "The whole interval lies above 20, as claimed"),
-    (1, 3, 0.5, True, "The whole interval lies above 0.5, and the claim says below"),
-    (-3, -1, 0, False, "The whole interval lies below 0, and the claim says above"),
-    (-3, 1, 0, True, "The interval holds 0; the estimate is on the claimed side"),
-    (-3, 1, 0, False, "The interval holds 0; the estimate is on the other side"),
-    (-1, 3, -1, False, "The interval holds -1; the estimate is on the claimed side"),  # it only touches the bound
-    (-np.inf, np.inf, 0, True, "It has no finite interval"),
-    (np.nan, np.nan, 0, True, "It has no finite interval"),
-])
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "below", "because"),
+    [
+        (-3, -1, 0, True, "The whole interval lies below 0, as claimed"),
+        (21, 90, 20, False, "The whole interval lies above 20, as claimed"),
+        (1, 3, 0.5, True, "The whole interval lies above 0.5, and the claim says below"),
+        (-3, -1, 0, False, "The whole interval lies below 0, and the claim says above"),
+        (-3, 1, 0, True, "The interval holds 0; the estimate is on the claimed side"),
+        (-3, 1, 0, False, "The interval holds 0; the estimate is on the other side"),
+        (-1, 3, -1, False, "The interval holds -1; the estimate is on the claimed side"),  # it only touches the bound
+        (-np.inf, np.inf, 0, True, "It has no finite interval"),
+        (np.nan, np.nan, 0, True, "It has no finite interval"),
+    ],
+)
 def test_the_reason_says_where_the_interval_lies(low, high, bound, below, because):
     assert verdicts.why(Estimate((low + high) / 2, low, high, 10, 3), bound, below) == f"{because} (n = 10, seeds = 3)."
 
@@ -91,8 +97,14 @@ def test_one_scale_for_claims_of_all_units():
         Claim("rises", "", "", "", lambda r: r, bound=0.5, below=False),
         *(Claim(text, "", "", "", lambda r: r) for text in ("without width", "without end", "not run")),
     ]
-    rows = [("falls", -1.0, -4.0, 0.0), ("rises", 0.4, 0.3, 0.7), ("without width", 1.0, 1.0, 1.0),
-            ("without end", 1.0, -np.inf, np.inf), ("not run", None, None, None), ("of another study", 1.0, 0.0, 2.0)]
+    rows = [
+        ("falls", -1.0, -4.0, 0.0),
+        ("rises", 0.4, 0.3, 0.7),
+        ("without width", 1.0, 1.0, 1.0),
+        ("without end", 1.0, -np.inf, np.inf),
+        ("not run", None, None, None),
+        ("of another study", 1.0, 0.0, 2.0),
+    ]
     judged = pd.DataFrame(rows, columns=["claim", "ours", "low", "high"])
     scaled = verdicts.in_half_widths(judged, claims)
     # half widths 2 and 0.2; what falls is mirrored, so that its higher end is the lower one
@@ -135,8 +147,15 @@ def test_the_interval_of_a_ratio_is_scipys():
     edits = rng.binomial(lengths, rng.beta(1, 4, 120))
     sample = Resampling(range(120), resamples=20_000)
     ours = sample.estimate(sample.rate([edits], lengths))
-    theirs = stats.bootstrap((edits, lengths), lambda e, n: 100 * e.sum() / n.sum(), paired=True, vectorized=False,
-                             n_resamples=5_000, method="percentile", rng=rng).confidence_interval
+    theirs = stats.bootstrap(
+        (edits, lengths),
+        lambda e, n: 100 * e.sum() / n.sum(),
+        paired=True,
+        vectorized=False,
+        n_resamples=5_000,
+        method="percentile",
+        rng=rng,
+    ).confidence_interval
     width = theirs.high - theirs.low
     assert ours.low == pytest.approx(theirs.low, abs=0.05 * width)
     assert ours.high == pytest.approx(theirs.high, abs=0.05 * width)
@@ -157,8 +176,9 @@ def test_grouping_widens_the_interval_of_clustered_items():
     rng = RNG(4)
     groups = np.repeat(np.arange(40), 9)
     values = rng.normal(0, 1, 40)[groups]  # the items of a group are copies
-    grouped, single = (Resampling(g, resamples=5_000).rate([values], np.ones(360), scale=1) for g in
-                       (groups, range(360)))
+    grouped, single = (
+        Resampling(g, resamples=5_000).rate([values], np.ones(360), scale=1) for g in (groups, range(360))
+    )
     assert grouped[0] == pytest.approx(single[0])
     assert grouped[1:].std() / single[1:].std() == pytest.approx(3, rel=0.05)  # the root of 9
 
@@ -205,6 +225,8 @@ def test_arms_draw_their_seeds_independently():
 
 def test_equal_input_gives_equal_intervals_and_another_seed_others():
     values = RNG(8).normal(0, 1, (2, 30))
+
     def draw(seed=0):
         return Resampling(range(30), 100, seed).rate(abs(values), np.ones(30))
+
     assert np.array_equal(draw(), draw()) and not np.array_equal(draw(), draw(1))

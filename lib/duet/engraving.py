@@ -276,8 +276,23 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _UNITS = round(PAGE_WIDTH / PIXELS_PER_STAFF_SPACE * _UNITS_PER_SPACE / 10)  # Verovio's page width, a tenth of its own
 _SIZE = 0.72  # Verovio's scale of a glyph at its default size
-#: Widths of Leipzig's noteheads in staff spaces: breve, whole, half, filled.
-_HEAD_WIDTHS = {"E0A1": 1.39, "E0A2": 1.62, "E0A3": 1.25, "E0A4": 1.25}
+#: Widths of a font's noteheads in staff spaces: breve, whole, half, filled.
+_HEAD_WIDTHS = {
+    "Leipzig": {"E0A1": 1.39, "E0A2": 1.62, "E0A3": 1.25, "E0A4": 1.25},
+    "Leland": {"E0A1": 1.73, "E0A2": 1.49, "E0A3": 1.3, "E0A4": 1.3},
+}
+#: Of the other edition of a score: its notes are drawn otherwise and stand wider apart, so that lines break elsewhere.
+_OTHER_EDITION = {
+    "font": "Leland",
+    "spacingLinear": 0.32,
+    "spacingNonLinear": 0.62,
+    "staffLineWidth": 0.11,
+    "stemWidth": 0.28,
+    "barLineWidth": 0.42,
+    "slurMidpointThickness": 0.85,
+    "tieMidpointThickness": 0.7,
+    "beamMaxSlope": 6,
+}
 _READABLE = ("mei", "xml", "humdrum")
 _EXPORT = "export it again from its notation program"
 
@@ -322,20 +337,22 @@ def _mei_of(content: str, kind: str) -> str:
     return toolkit.getMEI()
 
 
-def engrave_pages(mei: str) -> Sheet:
+def engrave_pages(mei: str, other_edition: bool = False) -> Sheet:
     """The sheet of a whole score: A4 pages 835 pixels wide, staves as high as LilyPond's.
 
     Noteheads of the drawing and onsets of the timemap have the ids of the MEI in common.  A notehead that Verovio does
-    not play is in no list.  Raises DuetError where Verovio cannot read the MEI or draws no note.
+    not play is in no list.  ``other_edition``: as another house would print it.  Raises DuetError where Verovio cannot
+    read the MEI or draws no note.
     """
     _page_toolkit()  # here: the forked process would make its own
-    return apart(_engrave_pages, mei, seconds=3 * scores.patience(mei), remedy=_EXPORT)
+    return apart(_engrave_pages, mei, other_edition, seconds=3 * scores.patience(mei), remedy=_EXPORT)
 
 
-def _engrave_pages(mei: str) -> Sheet:
+def _engrave_pages(mei: str, other_edition: bool) -> Sheet:
     toolkit = _page_toolkit()
+    style = _OTHER_EDITION if other_edition else {}  # the process is a fork: options do not outlive the score
     # elements without an id get one here; from the seed of mei_of's they would get those that others have already
-    toolkit.setOptions({"inputFrom": "mei", "xmlIdSeed": 2})
+    toolkit.setOptions({"inputFrom": "mei", "xmlIdSeed": 2, **style})
     try:
         loaded = toolkit.loadData(mei)
         tree = ElementTree.fromstring(toolkit.getMEI()) if loaded else None
@@ -349,7 +366,7 @@ def _engrave_pages(mei: str) -> Sheet:
     for page in range(toolkit.getPageCount()):
         svg = toolkit.renderToSVG(page + 1)
         try:
-            lines, found = _drawn(svg, page, meanings)
+            lines, found = _drawn(svg, page, meanings, _HEAD_WIDTHS[style.get("font", "Leipzig")])
         except (ElementTree.ParseError, StopIteration, TypeError, ValueError) as error:  # of a damaged score
             raise DuetError(f"Verovio's page of it is not readable: {error}", remedy=_EXPORT) from None
         if found:
@@ -378,7 +395,9 @@ def _meanings(mei: ElementTree.Element, timemap: list[dict]) -> tuple[dict[str, 
     return meanings, sorted({begin for begin, _ in bars})
 
 
-def _drawn(svg: str, page: int, meanings: dict[str, tuple]) -> tuple[list[System], list[Notehead]]:
+def _drawn(
+    svg: str, page: int, meanings: dict[str, tuple], widths: dict[str, float]
+) -> tuple[list[System], list[Notehead]]:
     """Systems and noteheads of a page."""
     tree = ElementTree.fromstring(svg)
     margin = next(g for g in tree.iter(f"{_SVG}g") if _is(g, "page-margin"))
@@ -411,7 +430,7 @@ def _drawn(svg: str, page: int, meanings: dict[str, tuple]) -> tuple[list[System
         for number, identity, use in found:
             x, y, size = _numbers(use.get("transform"))[:3]
             glyph = use.get(_LINK, use.get("href", ""))[1:5]
-            width = _HEAD_WIDTHS.get(glyph, 1.25) * _UNITS_PER_SPACE * size / _SIZE
+            width = widths.get(glyph, 1.25) * _UNITS_PER_SPACE * size / _SIZE
             half = _UNITS_PER_SPACE / 2 * size / _SIZE
             onset, duration, pitch, tied, grace = meanings[identity]
             top, left = (y - half + down) * scale, (x + across) * scale

@@ -29,6 +29,7 @@ from .engraving import PAGE_WIDTH, Notehead, Sheet, System, load_sheet, save_she
 from .errors import DuetError
 
 TAGGER = Path(__file__).parent / "corpora" / "notehead_tagger.ily"
+OTHER_EDITION = TAGGER.with_name("other_edition.ily")
 TIMEOUT = 600  # seconds of calculation for one piece: long sonatas take one or two minutes
 _VERSION = 1  # raise it when the same source gives another sheet
 _PATIENCE = 20  # times as long by the clock: other work may share the machine
@@ -94,8 +95,10 @@ def _parts(main: Path) -> list[Path]:
     return found
 
 
-def engrave(source: str | Path, timeout: float = TIMEOUT) -> Sheet:
+def engrave(source: str | Path, timeout: float = TIMEOUT, other_edition: bool = False) -> Sheet:
     """The sheet of a LilyPond file, or of a folder with one main file; cached by content.
+
+    ``other_edition``: as another house would print it, with other line breaks (``corpora/other_edition.ily``).
 
     LilyPond runs in a folder of its own with limits on memory, on the size of its files and, ``timeout`` seconds, on
     the time it calculates: a source is a program.  Raises DuetError where it is not installed, takes too long, or draws
@@ -107,7 +110,8 @@ def engrave(source: str | Path, timeout: float = TIMEOUT) -> Sheet:
         contents = [path.read_bytes() for path in parts]
     except OSError as error:
         raise DuetError(f"is not readable: {error.strerror}", path=main, remedy="restore it") from None
-    key = files.digest(*contents, TAGGER.read_bytes(), version(), str(_VERSION))
+    settings = [TAGGER, OTHER_EDITION] if other_edition else [TAGGER]
+    key = files.digest(*contents, *(path.read_bytes() for path in settings), version(), str(_VERSION))
     folder = paths.cache() / "engravings" / key[:24]
     if (folder / "sheet.json").exists():
         return load_sheet(folder)
@@ -118,13 +122,15 @@ def engrave(source: str | Path, timeout: float = TIMEOUT) -> Sheet:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
         copies = [Path(place) / "source" / path.relative_to(base) for path in parts]
-        complaint = _run(copies, Path(place), timeout, main)
+        included = Path(place) / "settings.ily"  # LilyPond takes one such file
+        included.write_bytes(b"\n".join(path.read_bytes() for path in settings))
+        complaint = _run(copies, included, Path(place), timeout, main)
         sheet = _read(Path(place), main, complaint)
     save_sheet(folder, sheet)
     return sheet
 
 
-def _run(copies: list[Path], place: Path, timeout: float, main: Path) -> str:
+def _run(copies: list[Path], settings: Path, place: Path, timeout: float, main: Path) -> str:
     """Bring the sources up to date and engrave the first; what LilyPond complains of, if it does."""
     for copy in copies:
         text = copy.read_bytes()
@@ -133,7 +139,7 @@ def _run(copies: list[Path], place: Path, timeout: float, main: Path) -> str:
             if not copy.is_file() or not copy.stat().st_size:
                 copy.write_bytes(text)
     command = ["lilypond", "--loglevel=ERROR", "-dbackend=svg", "-dno-point-and-click",
-               f"-dinclude-settings={TAGGER}", "-o", str(place / "page"), copies[0].name]  # fmt: skip
+               f"-dinclude-settings={settings}", "-o", str(place / "page"), copies[0].name]  # fmt: skip
     return _limited(command, copies[0].parent, place, timeout, main)
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from . import files
-from .corpora.msmd import Msmd
+from .corpora.msmd import OTHER_EDITION, Msmd
 from .errors import DuetError
 
 #: Pixels by which a scan moves any point of a page, up or down and left or right, at most: less than two staff spaces.
@@ -30,12 +30,13 @@ _VERSION = 1  # raise it when the same page and seed give another scan
 class Scans(Msmd):
     """A corpus in MSMD layout whose pages are scanned; boxes, noteheads and performances are those of the clean ones.
 
-    Each page has its own seed, from ``seed``, its piece and its number, and its neighbour shines through.  Annotations
-    are off by :data:`DISPLACEMENT` at most.  Raises DuetError as :class:`duet.corpora.msmd.Msmd` does.
+    Pages are of the other edition where a piece has one.  Each has its own seed, from ``seed``, its piece and its
+    number, and its neighbour shines through.  Annotations are off by :data:`DISPLACEMENT` at most.  Raises DuetError as
+    :class:`duet.corpora.msmd.Msmd` does.
     """
 
     def __init__(self, root: str | Path, seed: int = 0):
-        super().__init__(root)
+        super().__init__(root, other_edition=True)
         self.seed = seed
 
     @property
@@ -44,7 +45,7 @@ class Scans(Msmd):
 
     @cached_property
     def fingerprint(self) -> str:
-        return files.digest(super().fingerprint, "scans", str(self.seed), str(_VERSION))
+        return files.digest(super().fingerprint, "scans", str(self.seed), str(_VERSION), str(OTHER_EDITION))
 
     def pages(self, piece: str) -> list[np.ndarray]:
         clean = super().pages(piece)

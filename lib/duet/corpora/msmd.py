@@ -38,6 +38,7 @@ VELOCITY = 64  # of every note that is rendered
 PARTS = ("train", "valid", "test")
 STRIP_ROWS = 200
 EXPRESSIVE = "-rubato"  # ends the names of performances with a tempo curve
+OTHER_EDITION = 1  # in a piece's meta.yml, where it has another print; raise it when that comes out otherwise
 
 _RESTORE = "restore the piece from msmd_aug_v1-1_no-audio.zip, or build it again"
 
@@ -96,10 +97,15 @@ def unroll(
 
 
 class Msmd:
-    """A corpus in MSMD layout, read lazily.  Raises DuetError where ``root`` is missing or is no such folder."""
+    """A corpus in MSMD layout, read lazily.  Raises DuetError where ``root`` is missing or is no such folder.
 
-    def __init__(self, root: str | Path):
-        self.root = Path(root)
+    ``other_edition``: pages, systems and noteheads are those of another print where a piece has one (``<piece>_other``,
+    which only corpora of our own have); what sounds is the same.
+    """
+
+    def __init__(self, root: str | Path, other_edition: bool = False):
+        self.root, self.other_edition = Path(root), other_edition
+        self._scores: dict[str, Path] = {}
         if not self.root.is_dir():
             raise DuetError(
                 "no such corpus folder", path=self.root, remedy="give the folder that msmd_aug_v1-1 unpacks to"
@@ -239,9 +245,7 @@ class Msmd:
         firsts[owners] = seconds[order[where]]
         table = np.column_stack([strip.columns[:-1], firsts])
         pitches = self.noteheads(piece)["pitch"][order]
-        return Unrolled(
-            strip.image, strip.positions[order], seconds[order], pitches, table, np.diff(strip.columns)
-        )
+        return Unrolled(strip.image, strip.positions[order], seconds[order], pitches, table, np.diff(strip.columns))
 
     def problems(self, workers: int | None = None, progress: bool = False) -> dict[str, str]:
         """A line for each piece with anything amiss, after opening every file."""
@@ -253,8 +257,19 @@ class Msmd:
             raise DuetError(f"has no piece {piece!r}", path=self.root, remedy="use the split of this corpus")
         return self.root / piece
 
+    def has_other_edition(self, piece: str) -> bool:
+        """Whether there is another print of a piece, complete and of this version."""
+        path = self._folder(piece) / "meta.yml"
+        return path.exists() and f"other_edition: {OTHER_EDITION}" in path.read_text().splitlines()
+
+    def _score(self, piece: str) -> Path:
+        if piece not in self._scores:
+            other = self.other_edition and self.has_other_edition(piece)
+            self._scores[piece] = self._folder(piece) / "scores" / f"{piece}_{'other' if other else 'ly'}"
+        return self._scores[piece]
+
     def _files(self, piece: str, kind: str, suffix: str) -> list[Path]:
-        folder = self._folder(piece) / "scores" / f"{piece}_ly" / kind
+        folder = self._score(piece) / kind
         found = sorted(folder.glob(f"*{suffix}"))
         if not found:
             raise DuetError(f"holds no {suffix} file", path=folder, remedy=_RESTORE)
@@ -434,7 +449,32 @@ def write_sheet(
 
     ``onsets``: of each performance the seconds of every notehead, NaN for those that have no onset of their own.
     """
-    folder = Path(root) / piece / "scores" / f"{piece}_ly"
+    stats = _write_score(root, piece, "ly", sheet, onsets)
+    whole = {key: sum(s[key] for s in stats) for key in ("aligned", "noteheads", "tied")}
+    meta = {
+        "aligned_well": True,
+        "aln_page_stats": {f"{n:02}": s for n, s in enumerate(stats, 1)},
+        "aln_piece_stats": whole,
+        "n_pages": len(sheet.images),
+        "n_performances": len(onsets),
+        "n_scores": 1,
+        "processed": True,
+        "source": source,
+    }
+    files.write_text(Path(root) / piece / "meta.yml", yaml.safe_dump(meta, sort_keys=True))
+
+
+def write_other_edition(root: str | Path, piece: str, sheet: Sheet, onsets: Mapping[str, Sequence[float]]) -> None:
+    """Another print of a piece that is written already, beside the first; ``meta.yml`` says that it is there."""
+    _write_score(root, piece, "other", sheet, onsets)
+    path = Path(root) / piece / "meta.yml"
+    meta = yaml.safe_load(path.read_text()) | {"n_scores": 2, "other_edition": OTHER_EDITION}
+    files.write_text(path, yaml.safe_dump(meta, sort_keys=True))
+
+
+def _write_score(root: str | Path, piece: str, print_: str, sheet: Sheet, onsets: Mapping) -> list[dict[str, int]]:
+    """Pages and annotations; by page how many noteheads there are, have an onset, and are tied."""
+    folder = Path(root) / piece / "scores" / f"{piece}_{print_}"
     events = {p: _events(Path(root) / piece / "performances" / p, p) for p in onsets}
     identity, stats = len(sheet.noteheads), []
     for page, image in enumerate(sheet.images):
@@ -460,29 +500,20 @@ def write_sheet(
                 if np.isfinite(seconds[i]):
                     data += _aligned(performance, float(seconds[i]), head.pitch, events[performance])
             box = (head.top, head.left, head.bottom, head.right)
-            lines.append(_crop_object(piece, page, i, "notehead-full", box, f"{identity + head.system}", "", data))
+            lines.append(
+                _crop_object(f"{piece}_{print_}", page, i, "notehead-full", box, f"{identity + head.system}", "", data)
+            )
         for number, system in enumerate(boxes):
             links = " ".join(str(i) for i in own if sheet.noteheads[i].system == number)
             box = (system.top, system.left, system.bottom, system.right)
-            lines.append(_crop_object(piece, page, identity + number, "staff", box, "", links, []))
+            lines.append(_crop_object(f"{piece}_{print_}", page, identity + number, "staff", box, "", links, []))
         identity += len(boxes)
         text = '<?xml version="1.0" encoding="utf-8"?>\n<CropObjectList>\n<CropObjects>\n'
         files.write_text(folder / "mung" / f"{name}.xml", text + "".join(lines) + "</CropObjects>\n</CropObjectList>\n")
         first = next(iter(onsets.values()), np.full(len(sheet.noteheads), np.nan))
         stats.append({"aligned": int(sum(np.isfinite(first[i]) for i in own)), "noteheads": len(own),
                       "tied": int(sum(sheet.noteheads[i].tied for i in own))})  # fmt: skip
-    whole = {key: sum(s[key] for s in stats) for key in ("aligned", "noteheads", "tied")}
-    meta = {
-        "aligned_well": True,
-        "aln_page_stats": {f"{n:02}": s for n, s in enumerate(stats, 1)},
-        "aln_piece_stats": whole,
-        "n_pages": len(sheet.images),
-        "n_performances": len(onsets),
-        "n_scores": 1,
-        "processed": True,
-        "source": source,
-    }
-    files.write_text(Path(root) / piece / "meta.yml", yaml.safe_dump(meta, sort_keys=True))
+    return stats
 
 
 def write_split(root: str | Path, split: Mapping[str, Sequence[str]], name: str = "all_split") -> None:
@@ -512,13 +543,13 @@ def _aligned(performance: str, seconds: float, pitch: int, events: Mapping) -> l
 
 
 def _crop_object(
-    piece: str, page: int, identity: int, name: str, box: Sequence[float], out: str, into: str, data: Sequence[tuple]
+    score: str, page: int, identity: int, name: str, box: Sequence[float], out: str, into: str, data: Sequence[tuple]
 ) -> str:
     top, left, bottom, right = (round(v) for v in box)  # whole pixels, as the graph's own library wants them
     height, width = max(1, bottom - top), max(1, right - left)
     items = "".join(f'\t\t<DataItem key="{key}" type="{kind}">{value}</DataItem>\n' for key, kind, value in data)
     return (
-        f'<CropObject xml:id="duet___{piece}_ly-P{page:02}___{identity}">\n'
+        f'<CropObject xml:id="duet___{score}-P{page:02}___{identity}">\n'
         f"\t<Id>{identity}</Id>\n\t<ClassName>{name}</ClassName>\n"
         f"\t<Top>{top}</Top>\n\t<Left>{left}</Left>\n\t<Width>{width}</Width>\n"
         f"\t<Height>{height}</Height>\n\t<Mask>0:0 1:{height * width}</Mask>\n"

@@ -29,7 +29,17 @@ from ..performance import Manner
 from ..progress import in_parallel
 from ..synthesis import Played
 from . import samples
-from .msmd import EXPRESSIVE, PARTS, VELOCITY, Msmd, read_split, write_performance, write_sheet, write_split
+from .msmd import (
+    EXPRESSIVE,
+    PARTS,
+    VELOCITY,
+    Msmd,
+    read_split,
+    write_other_edition,
+    write_performance,
+    write_sheet,
+    write_split,
+)
 from .samples import Voice
 
 BUILDER_VERSION = 3  # raise it when the same sources and settings give other files
@@ -284,13 +294,12 @@ def _note(parent: ElementTree.Element, name: str, octave: int, signs: dict[str, 
 # -- from sources to sheets --------------------------------------------------------------------------------------------
 
 
-def sheet_of(source: Source) -> Sheet:
+def sheet_of(source: Source, other_edition: bool = False) -> Sheet:
     """The pages of a source, cached by content.  Raises DuetError where it cannot be read or engraved."""
     if source.kind == "lilypond":
-        return lilypond.engrave(source.path)
-    key = files.digest(
-        source.kind, files.file_digest(source.path), importlib.metadata.version("verovio"), str(BUILDER_VERSION)
-    )
+        return lilypond.engrave(source.path, other_edition=other_edition)
+    parts = [source.kind, files.file_digest(source.path), importlib.metadata.version("verovio"), str(BUILDER_VERSION)]
+    key = files.digest(*parts, *(["other edition"] if other_edition else []))
     folder = paths.cache() / "engravings" / key[:24]
     if (folder / "sheet.json").exists():
         return engraving.load_sheet(folder)
@@ -298,7 +307,7 @@ def sheet_of(source: Source) -> Sheet:
         mei = two_hands(semantic.mei_from_tokens(semantic.tokens_from_abc(source.path)))
     else:
         mei = engraving.keyboard_reduction(engraving.mei_of(*_text(source)))
-    sheet = engraving.engrave_pages(mei)
+    sheet = engraving.engrave_pages(mei, other_edition)
     engraving.save_sheet(folder, sheet)
     return sheet
 
@@ -493,6 +502,27 @@ def _make(root: Path, job: _Job) -> None:
     write_sheet(root, piece, sheet, onsets, job.source.path.name)
 
 
+def _reprint(corpus: Msmd, source: Source) -> str:
+    """Add another print of a test piece to its corpus; why there is none, "" where there is."""
+    piece = source.piece
+    if corpus.has_other_edition(piece):
+        return ""
+    try:
+        sheet = sheet_of(source, other_edition=True)
+    except DuetError as error:
+        return error.problem
+    onsets = {}
+    for rendering in renderings(piece, "test", 0):
+        notes, onsets[rendering.name] = performed(sheet, rendering)
+        own = corpus.notes(piece, rendering.name)
+        if len(own) != len(notes) or not np.allclose(np.sort(own[:, 0]), sorted(n.onset for n in notes), atol=1e-3):
+            return "it has other notes than the first"
+    problem = faults(sheet)
+    if not problem:
+        write_other_edition(corpus.root, piece, sheet, onsets)
+    return problem
+
+
 # -- the open corpora --------------------------------------------------------------------------------------------------
 
 
@@ -526,19 +556,15 @@ class OpenSheets:
         other published ones of what is here.  Raises DuetError
         where sources, LilyPond or SoundFonts are not there, and where too few pieces can be engraved.
         """
+        sources, wanted = self._sources()
         if self.collection == "mutopia":
             engraver = f"LilyPond {lilypond.version()}"
-            published = read_split(paths.lists() / "msmd" / "all_split.yaml")
-            wanted = {part: _some(own, part, self.pieces, published) for part, own in published.items()}
-            sources = mutopia_sources([piece for own in wanted.values() for piece in own])
             origin = files.digest(*(lilypond.content_digest(s.path) for s in sources))
         elif self.collection == "registry":
-            engraver, wanted = f"Verovio {importlib.metadata.version('verovio')}", None
-            sources = registry_sources(self.pieces or 1500)
+            engraver = f"Verovio {importlib.metadata.version('verovio')}"
             origin = f"music21 {importlib.metadata.version('music21')}"
         else:
-            engraver, wanted = f"Verovio {importlib.metadata.version('verovio')}", None
-            sources = folder_sources(self.collection)[: self.pieces]
+            engraver = f"Verovio {importlib.metadata.version('verovio')}"
             if any(s.kind == "lilypond" for s in sources):
                 engraver += f", LilyPond {lilypond.version()}"
             origin = files.digest(*(files.file_digest(s.path) for s in sources))
@@ -573,6 +599,26 @@ class OpenSheets:
         description = {"name": self.name, "fingerprint": identity, "settings": settings, "layout": "MSMD"}
         files.write_json(root / "corpus.json", {**description, "counts": counts, "stand_in": True})
         return Msmd(root)
+
+    def _sources(self) -> tuple[list[Source], dict[str, list[str]] | None]:
+        """The scores, and the parts that they have in a published split."""
+        if self.collection == "mutopia":
+            published = read_split(paths.lists() / "msmd" / "all_split.yaml")
+            wanted = {part: _some(own, part, self.pieces, published) for part, own in published.items()}
+            return mutopia_sources([piece for own in wanted.values() for piece in own]), wanted
+        if self.collection == "registry":
+            return registry_sources(self.pieces or 1500), None
+        return folder_sources(self.collection)[: self.pieces], None
+
+    def reprint(self, corpus: Msmd, pieces: Sequence[str], progress: bool = False) -> dict[str, str]:
+        """Engrave test pieces of a corpus that :meth:`build` made in another edition too, see :class:`Msmd`.
+
+        Why some pieces have none, by name.  Pieces that have one are left as they are.
+        """
+        missing = {piece for piece in pieces if not corpus.has_other_edition(piece)}
+        sources = [s for s in self._sources()[0] if s.piece in missing] if missing else []
+        problems = in_parallel(partial(_reprint, corpus), sources, "other editions", show=progress)
+        return {source.piece: why for source, why in zip(sources, problems, strict=True) if why}
 
     def _count(self, piece: str) -> int | None:
         return None if self.composer and piece.split("__")[0] == self.composer else self.renderings

@@ -28,7 +28,7 @@ from .grid import CONDITIONS, KEY, PRESETS, TEMPI, VOTERS, Config, Preset
 from .passages import Passage, audio_snippets, passages, sheet_snippets, vote
 
 WIDTHS = {"paper": PAPER, "half": HALF}
-STAND_INS_VERSION = 1  # raise it when scans or real-like sound come out otherwise
+STAND_INS_VERSION = 2  # raise it when scans or real-like sound come out otherwise
 
 # -- data --------------------------------------------------------------------------------------------------------------
 
@@ -55,13 +55,16 @@ class Data:
         parts = [p for part in PARTS for p in ("|", *self.split[part])]
         return files.digest(self.corpus.fingerprint, str(STAND_INS_VERSION), *parts)
 
+    @cached_property
+    def scans(self) -> Pieces:
+        return Pieces(Scans(self.corpus.root))
+
     @property
     def folder(self) -> Path:
         return paths.cache() / "passages" / files.digest(self.corpus.fingerprint, str(STAND_INS_VERSION))[:16]
 
     def prepare(self, progress: bool) -> None:
         """Scans and real-like sound of the test pieces; both are stand-ins."""
-        self.scans = Pieces(Scans(self.corpus.root))
         self.scans.prepare(self.split["test"], progress)
         takes = {take.piece: take.performance for take in map(self.lively, self.split["test"])}
         make = partial(_real_like, self.corpus, takes)
@@ -75,8 +78,9 @@ class Data:
         """What training draws from: everything but performances with a tempo curve."""
         return [p for p in self.pieces.get(piece).performances if not p.endswith(EXPRESSIVE)]
 
-    def _passages(self, piece: str, performance: str) -> list[Passage]:
-        return passages(self.pieces.get(piece), performance, self.pieces.spectrogram(piece, performance).shape[1])
+    def _passages(self, piece: str, performance: str, scanned: bool = False) -> list[Passage]:
+        pieces = self.scans if scanned else self.pieces
+        return passages(pieces.get(piece), performance, self.pieces.spectrogram(piece, performance).shape[1])
 
     def fixed(self, part: str) -> list[Passage]:
         """Every passage of a part, at the notated tempo: of the test the candidates and queries."""
@@ -93,12 +97,11 @@ class Data:
         return found
 
     def test(self, condition: str) -> list[Passage]:
-        """The same systems in every condition; the third has other times."""
-        if condition != "III":
+        """Candidates and queries alike.  Scans have the lines of another edition, the third condition other times."""
+        if condition == "I":
             return self.fixed("test")
-        wanted = {(p.piece, p.system) for p in self.fixed("test")}
-        lively = [p for piece in self.split["test"] for p in self.passages(*self.lively(piece))]
-        return [p for p in lively if (p.piece, p.system) in wanted]
+        takes = map(self.pieces.fixed if condition == "II" else self.lively, self.split["test"])
+        return [passage for take in takes for passage in self.passages(*take, True)]
 
     def image(self, piece: str, condition: str = "I") -> np.ndarray:
         """(200, width) uint8 strip, clean or as if scanned."""
@@ -129,6 +132,8 @@ def prepare(preset: str, corpus: str = "", progress: bool = False) -> Data:
     pieces, split, skipped = opened(preset, p.corpus, corpus, p.split, progress)
     require(pieces.corpus, split)
     split["test"] = shortest(pieces, split["test"], p.tested)
+    if not corpus:  # MSMD itself has one print of each piece
+        p.corpus.reprint(pieces.corpus, split["test"], progress)
     data = Data(pieces.corpus, pieces, split, p, skipped)
     data.prepare(progress)
     return data
@@ -273,7 +278,7 @@ def refine(model: Towers, data: Data, config: Config) -> None:
 class Once:
     """What is made of the pages and of the sounds of passages, one array for each, made once, 16 passages at a time.
 
-    ``page`` and ``sound`` take passages and a condition: I and II have one sound, II and III one page.
+    ``page`` and ``sound`` take passages and a condition: II and III have one page, but lines of I are not theirs.
     """
 
     def __init__(self, page: Callable, sound: Callable):
@@ -285,7 +290,7 @@ class Once:
         return self._all(self.page, own, condition, keys)
 
     def sounds(self, own: Sequence[Passage], condition: str = "I") -> list[np.ndarray]:
-        keys = [("sound", condition == "III", p.piece, p.performance, p.system) for p in own]
+        keys = [("sound", condition, p.piece, p.performance, p.system) for p in own]
         return self._all(self.sound, own, condition, keys)
 
     def _all(self, make: Callable, own: Sequence[Passage], condition: str, keys: list[tuple]) -> list[np.ndarray]:

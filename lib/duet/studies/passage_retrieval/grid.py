@@ -138,8 +138,7 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
     add(f"untrained-s{first}", "no learning: random weights", method="untrained", training=None)
     for seed in p.seeds:
         parent = f"snippet-s{seed}"
-        add(parent, "BL: snippets vote", method="snippet", training=p.snippets, margin=0.6, ridge=p.ridge,
-            seed=seed)
+        add(parent, "BL: snippets vote", method="snippet", training=p.snippets, margin=0.6, ridge=p.ridge, seed=seed)
         add(f"rnn-s{seed}", "RNN", seed=seed)
         add(f"rnn-ft-cca-s{seed}", "RNN-FT-CCA", parent, start="refined", seed=seed)
         add(f"fixed-gru-s{seed}", "RNN with a GRU that is not trained", summariser="fixed gru", seed=seed)

@@ -51,7 +51,7 @@ CONTROLS = {
 ARMS = MODELS | CONTROLS
 SETS = {
     "I": "pages as engraved, synthetic sound",
-    "II": "pages as if scanned (a stand-in), the sound of I",
+    "II": "another edition's pages as if scanned (a stand-in), the sound of I",
     "III": "the pages of II, sound as if recorded (a stand-in): another instrument, touch, room, noise, bent tempo",
 }
 CELLS = tuple((direction, condition) for condition in CONDITIONS for direction in DIRECTIONS)
@@ -92,7 +92,9 @@ class Results(results.Results):
     def _owners(self, where: str) -> np.ndarray:
         """(passages,) numbers of their pieces."""
         part, _, value = where.partition("/")
-        own = self.data.at_tempo(float(value)) if part == "tempi" else self.data.test("III" if part == "III" else "I")
+        own = (
+            self.data.at_tempo(float(value)) if part == "tempi" else self.data.test(part if part in CONDITIONS else "I")
+        )
         return np.array([self.place[passage.piece] for passage in own])
 
     def _draws(self, arm: str, measure: str, cells: tuple[tuple[float, str, str], ...]) -> np.ndarray | None:
@@ -766,15 +768,16 @@ def conditions_table(data: Data) -> pd.DataFrame:
     """What each condition is, how many candidates it has, and on what it is played."""
     played = sorted({soundfont(p.performance) for p in data.test("I")})
     lively = sum(data.pieces.expressive(piece) is not None for piece in data.split["test"])
+    reprinted = sum(map(data.corpus.has_other_edition, data.split["test"]))
     rows = []
     for condition, about in SETS.items():
         sound = ", ".join(played)
         if condition == "III":
             sound = f"{reallike.instrument()}, {lively} pieces with a bent tempo"
-        rows.append((condition, about, len(data.test(condition)), published.PASSAGE_COUNTS["test"], sound, data.name))
-    return pd.DataFrame(
-        rows, columns=["condition", "what it is", "candidates", "candidates, paper", "played on", "corpus"]
-    )
+        counts = len(data.test(condition)), published.PASSAGE_COUNTS["test"], 0 if condition == "I" else reprinted
+        rows.append((condition, about, *counts, sound, data.name))
+    columns = ["condition", "what it is", "candidates", "candidates, paper", "pieces in another edition", "played on"]
+    return pd.DataFrame(rows, columns=[*columns, "corpus"])
 
 
 def candidates_note(data: Data) -> str:
@@ -803,23 +806,23 @@ def freely_shown(data: Data) -> list[str]:
 
 
 def example(data: Data, piece: str) -> dict[str, Passage]:
-    """A passage from the middle of a piece in every condition; the third has other times."""
+    """A passage from the middle of a piece; of the other edition the line that shares most of it, in both sounds."""
     own = {condition: [p for p in data.test(condition) if p.piece == piece] for condition in CONDITIONS}
-    common = set.intersection(*({p.system for p in passages} for passages in own.values()))
-    system = sorted(common)[len(common) // 2]
-    return {c: next(p for p in passages if p.system == system) for c, passages in own.items()}
+    first = own["I"][len(own["I"]) // 2]
+    scan = max(own["II"], key=lambda p: min(p.frames[1], first.frames[1]) - max(p.frames[0], first.frames[0]))
+    return {"I": first, "II": scan, "III": min(own["III"], key=lambda p: abs(p.system - scan.system))}
 
 
 def strips(data: Data, passages: dict[str, Passage]) -> dict[str, np.ndarray]:
-    """The system of an example as engraved and as if scanned, (200, columns) uint8 each."""
+    """The lines of an example as engraved, and of the other edition as if scanned, (200, columns) uint8 each."""
     cuts = {c: np.asarray(data.image(p.piece, c)[:, slice(*p.columns)]) for c, p in passages.items()}
-    return {"I: as engraved": cuts["I"], "II and III: as if scanned (a stand-in)": cuts["II"]}
+    return {"I: as engraved": cuts["I"], "II and III: another edition as if scanned (a stand-in)": cuts["II"]}
 
 
 def spectrograms(data: Data, passages: dict[str, Passage]) -> dict[str, np.ndarray]:
     """The same in sound, (92, frames): as rendered, and as if recorded."""
     cuts = {c: np.asarray(data.sound(p, c)[:, slice(*p.frames)]) for c, p in passages.items()}
-    return {"I and II: rendered": cuts["I"], "III: as if recorded (a stand-in)": cuts["III"]}
+    return {"I: rendered": cuts["I"], "III: as if recorded (a stand-in)": cuts["III"]}
 
 
 def snippets(data: Data, passages: dict[str, Passage]) -> list[dict[str, np.ndarray]]:
