@@ -33,7 +33,7 @@ def test_the_core_has_every_row_of_table_2_and_three_seeds_where_claims_compare(
     names = {run.name for run in study.runs("overnight", core_only=True)}
     assert {f"{key}-s0" for key in study.SETTINGS} <= names
     assert {f"{key}-s{seed}" for key in ("none", "all") for seed in range(3)} <= names
-    assert {"linear", "chroma", "untrained-s0", "wide-s0"} <= names and "margin-s0" not in names
+    assert {"linear", "chroma", "untrained-s0", "strong-s0"} <= names and "margin-s0" not in names
     every = [run.name for run in study.runs("overnight")]
     assert "margin-s0" in every and len(every) == len(set(every))
 

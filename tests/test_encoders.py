@@ -8,7 +8,7 @@ import torch
 from duet import filterbank, losses
 from duet.errors import DuetError
 from duet.models.cca import CcaLayer, canonical_projections
-from duet.models.encoders import PAPER_PARAMETERS, WIDE, Encoder, TwoTowers
+from duet.models.encoders import PAPER_PARAMETERS, Encoder, TwoTowers
 
 torch.set_num_threads(1)
 
@@ -20,7 +20,9 @@ def count(module):
 def test_parameters_are_the_published_ones():
     assert count(Encoder()) == PAPER_PARAMETERS
     assert count(TwoTowers()) == 2 * PAPER_PARAMETERS  # the projections are not trained
-    assert 330_000 < count(Encoder(WIDE)) < 332_000
+    dense = Encoder(picture=(92, 42))  # what is left of it is 5 x 2
+    assert count(dense) - count(Encoder()) == 32 * 5 * 2 * 32 + 32
+    assert dense(torch.rand(2, 1, 92, 42)).shape == (2, 32)
 
 
 def test_pictures_shrink_as_published():
@@ -150,6 +152,10 @@ def test_ranking_loss_by_hand():
     # right .8, wrong .6: each wrong pair costs .7 - .8 + .6
     assert float(losses.pairwise_ranking_loss(anchors, others, 0.7)) == pytest.approx(0.5)
     assert float(losses.pairwise_ranking_loss(anchors, anchors, 0.7)) == 0
+    one, back = (losses.pairwise_ranking_loss(*pair, 0.7) for pair in ((anchors, others), (others, anchors)))
+    assert losses.matching_loss(anchors, others, "ranking", 0.7) == one != back
+    assert losses.matching_loss(anchors, others, "symmetric", 0.7) == (one + back) / 2
+    assert losses.matching_loss(anchors, others, "infonce", 0.7) == losses.info_nce(anchors, others)
 
 
 # -- the spectrogram ---------------------------------------------------------------------------------------------------

@@ -435,7 +435,7 @@ def test_silence_around_the_music_is_found(tmp_path):
 
 @pytest.mark.parametrize(("changed", "told"), [
     ({"study": "transfer_learning"}, "no weights of an aligner"), ({"network": "vast"}, "no weights of an aligner"),
-    ({"threshold": ""}, "no threshold"), ({"threshold": "nan"}, "no threshold"), ({"network": "wide"}, "does not fit"),
+    ({"threshold": ""}, "no threshold"), ({"threshold": "nan"}, "no threshold"), ({"network": "dense"}, "does not fit"),
 ])  # fmt: skip
 def test_weights_of_something_else_are_refused(changed, told, tmp_path):
     save_weights(TwoTowers(aligner.NETWORKS["small"].maps), tmp_path / "w.safetensors", ABOUT | changed)
@@ -504,17 +504,17 @@ def fake_grid(tmp_path, made, data, weights):
         save_weights(TwoTowers(aligner.NETWORKS["small"].maps), tmp_path / f"{name}.safetensors", about)
     return SimpleNamespace(
         study=study, preset="toy", folder=tmp_path / "results", data=lambda: data,
-        runs={n: Run(n, None) for n in ("all-pieces-wide-s4", "all-pieces-s4", "all-s4")},
+        runs={n: Run(n, None) for n in ("all-pieces-strong-s4", "all-pieces-s4", "all-s4")},
         find=lambda name: {"name": name} if name in made else None, id=lambda name: f"id of {name}",
         weights=lambda name: tmp_path / f"{name}.safetensors",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("made", "weights", "shipped"), [
-    (["all-pieces-wide-s4", "all-s4"], ["all-pieces-wide-s4", "all-s4"], "all-pieces-wide-s4"),
+    (["all-pieces-strong-s4", "all-s4"], ["all-pieces-strong-s4", "all-s4"], "all-pieces-strong-s4"),
     (["all-pieces-s4", "all-s4"], ["all-pieces-s4", "all-s4"], "all-pieces-s4"),
     (["all-s4"], ["all-s4"], "all-s4"),
-    (["all-pieces-wide-s4", "all-s4"], ["all-s4"], None),  # what is published is better than what is here
+    (["all-pieces-strong-s4", "all-s4"], ["all-s4"], None),  # what is published is better than what is here
     ([], [], None),
 ])  # fmt: skip
 def test_the_best_run_is_shipped_with_its_threshold(made, weights, shipped, validated, tmp_path):
@@ -531,8 +531,8 @@ def test_the_best_run_is_shipped_with_its_threshold(made, weights, shipped, vali
     assert math.isclose(model.threshold, follower.calibrate(model, data), rel_tol=1e-4)
     asked.clear()
     assert follower.ship(fake_grid(tmp_path, made, data, weights)) == target and not asked  # it is there already
-    better = fake_grid(tmp_path, [*made, "all-pieces-wide-s4"], data, ["all-pieces-wide-s4"])
-    assert read_about(follower.ship(better))["run"] == "all-pieces-wide-s4"
+    better = fake_grid(tmp_path, [*made, "all-pieces-strong-s4"], data, ["all-pieces-strong-s4"])
+    assert read_about(follower.ship(better))["run"] == "all-pieces-strong-s4"
 
 
 def test_published_weights_lie_beside_the_tables():

@@ -77,3 +77,11 @@ def info_nce(anchors: Tensor, others: Tensor, temperature: float = 0.1) -> Tenso
     scores = anchors @ others.T / temperature
     own = torch.arange(len(scores), device=scores.device)
     return (F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)) / 2
+
+
+def matching_loss(anchors: Tensor, others: Tensor, kind: str, margin: float) -> Tensor:
+    """One of "ranking", "symmetric", the same with both sides as anchors, and "infonce", which has no margin."""
+    if kind == "infonce":
+        return info_nce(anchors, others)
+    loss = pairwise_ranking_loss(anchors, others, margin)
+    return (loss + pairwise_ranking_loss(others, anchors, margin)) / 2 if kind == "symmetric" else loss

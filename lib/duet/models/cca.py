@@ -94,3 +94,18 @@ class CcaLayer(nn.Module):
     def _store(self, found: Projections) -> None:
         for name, value in found._asdict().items():
             getattr(self, name).copy_(value.detach())
+
+
+class NoProjection(nn.Module):
+    """In place of :class:`CcaLayer`: both views stay as they are."""
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        return first, second
+
+    def project_first(self, values: Tensor) -> Tensor:
+        return values
+
+    project_second = project_first
+
+    def refine(self, first: Tensor, second: Tensor) -> None:
+        """Nothing is stored."""

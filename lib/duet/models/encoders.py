@@ -1,39 +1,47 @@
 """Two encoders into one space: windows of a page and excerpts of a spectrogram, side by side.
 
-Sources: Dorfer, Arzt & Widmer, ISMIR 2017, Table 1; the wider one of Dorfer et al., TISMIR 2018 (fact sheet of
-alignment, Section 4).
+Sources: Dorfer, Arzt & Widmer, ISMIR 2017, Table 1; a dense layer in place of the mean as in Balke et al., ISMIR 2019.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .cca import RIDGE, CcaLayer
+from .cca import RIDGE, CcaLayer, NoProjection
 
 DIMENSIONS = 32
 PAPER = (12, 24, 48, 48)  # maps of the four blocks: 83,884 trainable parameters with the last layer
-WIDE = (24, 48, 96, 96)  # of 2018
 PAPER_PARAMETERS = 83_884
 
 
 class Encoder(nn.Sequential):
     """(B, 1, rows, columns) to (B, 32): four blocks of two convolutions, then a mean over what is left of the picture.
 
+    With ``picture``, its rows and columns, there is a dense layer instead of the mean, which knows where things are.
+
     Convolutions have no bias, since batch normalisation, which comes before the ELU, brings its own.  A block is pooled
     before its last ELU, not after it: the ELU is monotone, so that the values are the same, and a quarter as many.
     """
 
-    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS):
+    def __init__(
+        self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS, picture: tuple[int, int] | None = None
+    ):
         layers: list[nn.Module] = []
         for inputs, outputs in zip([1, *maps], maps, strict=False):
             convolution, norm, elu = _block(outputs, outputs)
             layers += [*_block(inputs, outputs), convolution, norm, nn.MaxPool2d(2), elu]
         layers += [nn.Conv2d(maps[-1], dimensions, 1, bias=False), nn.BatchNorm2d(dimensions)]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        if picture is None:
+            layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        else:
+            left = math.prod(side // 2 ** len(maps) for side in picture)
+            layers += [nn.Flatten(), nn.Linear(dimensions * left, dimensions)]
+        super().__init__(*layers)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
@@ -45,13 +53,13 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 class Towers(nn.Module):
     """An encoder of sheet windows (B, 1, rows, columns) and one of audio excerpts (B, 1, 92, frames), which both give
-    (B, dimensions), under one CCA layer: unit vectors.
+    (B, dimensions), under one CCA layer, or with ``ridge=None`` under none: unit vectors.
     """
 
-    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int, ridge: float = RIDGE):
+    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int, ridge: float | None = RIDGE):
         super().__init__()
         self.sheet, self.audio = sheet, audio
-        self.cca = CcaLayer(dimensions, ridge)
+        self.cca = NoProjection() if ridge is None else CcaLayer(dimensions, ridge)
 
     def forward(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Both at once: in training the projections come from this very batch."""
@@ -84,10 +92,20 @@ class Towers(nn.Module):
 
 
 class TwoTowers(Towers):
-    """The paper's: windows and excerpts to unit vectors (B, 32)."""
+    """The paper's: windows and excerpts to unit vectors (B, 32).
 
-    def __init__(self, maps: tuple[int, ...] = PAPER, dimensions: int = DIMENSIONS, ridge: float = RIDGE):
-        super().__init__(Encoder(maps, dimensions), Encoder(maps, dimensions), dimensions, ridge)
+    ``pictures``: rows and columns of both sides, where dense layers take the place of means.
+    """
+
+    def __init__(
+        self,
+        maps: tuple[int, ...] = PAPER,
+        dimensions: int = DIMENSIONS,
+        ridge: float | None = RIDGE,
+        pictures: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    ):
+        encoders = (Encoder(maps, dimensions, picture) for picture in pictures or (None, None))
+        super().__init__(*encoders, dimensions, ridge)
 
 
 def in_batches(

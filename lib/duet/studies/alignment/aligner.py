@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ... import dtw
-from ...models.encoders import PAPER, WIDE, TwoTowers, in_batches
+from ...filterbank import BANDS
+from ...models.cca import RIDGE
+from ...models.encoders import PAPER, TwoTowers, in_batches
 from ...snippets import excerpt, window
 
 FRAMES = 42  # of an excerpt: 2.1 s
@@ -17,17 +19,32 @@ STEP_COLUMNS, STEP_FRAMES = 10, 2  # between windows along the strip and excerpt
 
 
 class Network(NamedTuple):
-    """Widths of the encoders, and the window: rows and columns cut, and by how much they are reduced."""
+    """Widths of the encoders, and the window: rows and columns cut, and by how much they are reduced.
+
+    ``dense``: dense layers in place of the means, and no CCA layer.
+    """
 
     maps: tuple[int, ...]
     window: tuple[int, int]
     reduced: int
+    dense: bool = False
+
+    @property
+    def picture(self) -> tuple[int, int]:
+        """Rows and columns that the network sees."""
+        return self.window[0] // self.reduced, self.window[1] // self.reduced
+
+    def build(self, ridge: float = RIDGE) -> TwoTowers:
+        """With random weights."""
+        if self.dense:
+            return TwoTowers(self.maps, ridge=None, pictures=(self.picture, (BANDS, FRAMES)))
+        return TwoTowers(self.maps, ridge=ridge)
 
 
 NETWORKS = {
     "paper": Network(PAPER, (180, 200), 1),
-    "wide": Network(WIDE, (160, 200), 2),  # of 2018
     "small": Network(PAPER, (180, 200), 2),
+    "dense": Network(PAPER, (180, 200), 2, dense=True),
 }
 
 

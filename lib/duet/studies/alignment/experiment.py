@@ -16,7 +16,8 @@ from ... import dtw, files, filterbank, metrics
 from ...corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from ...errors import DuetError
 from ...filterbank import FRAMES_PER_SECOND
-from ...losses import pairwise_ranking_loss
+from ...losses import matching_loss
+from ...models.cca import CcaLayer
 from ...models.encoders import TwoTowers, in_batches
 from ...progress import Progress
 from ...runs import Run
@@ -209,10 +210,7 @@ def loss_of(model: TwoTowers, batch: tuple[Tensor, Tensor], config: Config) -> T
     where = next(model.parameters()).device
     sheets, excerpts = model(*(part.to(where) for part in batch))
     with torch.autocast(where.type, enabled=False):
-        loss = pairwise_ranking_loss(sheets, excerpts, config.margin)
-        if config.symmetric:
-            loss = (loss + pairwise_ranking_loss(excerpts, sheets, config.margin)) / 2
-    return loss
+        return matching_loss(sheets, excerpts, "symmetric" if config.symmetric else config.loss, config.margin)
 
 
 def embed(model: TwoTowers, cutter: Cutter, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]:
@@ -456,7 +454,7 @@ def execute(
     if config.method in ("linear", "chroma"):
         return {"test": items, "whole": whole_pieces(run, None, data, None, progress)}
     torch.manual_seed(config.seed)
-    model = TwoTowers(NETWORKS[config.network].maps, ridge=config.ridge).to(device())
+    model = NETWORKS[config.network].build(config.ridge).to(device())
     result: dict = {"trainable": sum(p.numel() for p in model.parameters() if p.requires_grad)}
     if config.method == "train":
         result |= fit(run, model, data, checkpoint, progress)
@@ -464,9 +462,11 @@ def execute(
     half = data.preset.training.precision == "bf16"  # untrained networks too: arms are computed alike
     with torch.autocast(device().type, torch.bfloat16, enabled=half):
         # projections of the last batch, as the paper seems to have them, and of many pairs
-        plain, _ = test_pairs(model, data, config)
-        refine(model, data, config)
-        refined, candidates = test_pairs(model, data, config)
+        plain, candidates = test_pairs(model, data, config)
+        refined = plain
+        if isinstance(model.cca, CcaLayer):
+            refine(model, data, config)
+            refined, candidates = test_pairs(model, data, config)
         save_weights(model, weights, {"study": KEY, "run": run.name, "network": config.network})
         result["test"] = {**items, "plain": {key: plain[key] for key in DIRECTIONS}, "refined": refined}
         if config.whole:

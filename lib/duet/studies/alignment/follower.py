@@ -51,7 +51,7 @@ class Model:
         if not math.isfinite(threshold):
             raise DuetError("holds no threshold of confidence", path=path, remedy="take those that `ship` has written")
         network = NETWORKS[about["network"]]
-        towers = TwoTowers(network.maps)
+        towers = network.build()
         load_into(towers, path)
         return cls(towers.to(device()).eval(), network, threshold)
 
@@ -75,7 +75,7 @@ def ship(grid: Grid) -> Path | None:
     None where no such run is made, or the first one's weights are not on this machine.
     """
     first = grid.study.PRESETS[grid.preset].seeds[0]
-    wanted = [f"{name}-s{first}" for name in ("all-pieces-wide", "all-pieces", "all")]
+    wanted = [f"{name}-s{first}" for name in ("all-pieces-strong", "all-pieces", "all")]
     name = next((n for n in wanted if n in grid.runs and grid.find(n) is not None), None)
     if name is None or not grid.weights(name).exists():
         return None
@@ -84,7 +84,7 @@ def ship(grid: Grid) -> Path | None:
         return target  # validation takes minutes
     about = read_about(grid.weights(name))
     network = NETWORKS[about["network"]]
-    towers = TwoTowers(network.maps)
+    towers = network.build()
     load_into(towers, grid.weights(name))
     model = Model(towers.to(device()).eval(), network, math.nan)
     threshold = calibrate(model, grid.data())

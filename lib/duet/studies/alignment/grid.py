@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ...corpora.sheets import OpenSheets
 from ...models.cca import RIDGE
-from ...runs import Run
+from ...runs import LATER, Run
 from ...training import Training
 
 KEY = "alignment"
@@ -158,6 +158,7 @@ class Config:
     whole: bool = False
     seed: int = 0
     symmetric: bool = False  # both sides are anchors
+    loss: str = field(default="ranking", metadata=LATER)  # or "infonce"
     by_maximum: bool = False  # spectrograms divided by their largest value, as in 2017
     published_cut: bool = False  # windows by the released cutter, see snippets
 
@@ -181,16 +182,16 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
             ends = key in ("none", "all")
             if seed == first or ends:
                 add(f"{key}-s{seed}", title, augmentation=augmentation, whole=ends, seed=seed)
+    strong = {"training": p.stronger, "network": "dense", "loss": "infonce", "whole": True}
     if p.stronger:
-        add(f"wide-s{first}", "the network of 2018 on halved pictures", training=p.stronger, network="wide",
-            augmentation=_ALL, whole=True)  # fmt: skip
+        add(f"strong-s{first}", "a dense layer, InfoNCE", augmentation=_ALL, **strong)
     if p.controls:
         every = replace(_ALL, synths=0)
         add(f"all-pieces-none-s{first}", "every composer, no augmentation", pieces="all", whole=True)
         add(f"all-pieces-s{first}", "every composer, full augmentation", pieces="all", augmentation=every, whole=True)
         if p.stronger:
-            add(f"all-pieces-wide-s{first}", "every composer, the network of 2018", pieces="all", augmentation=every,
-                network="wide", training=p.stronger, whole=True)  # fmt: skip
+            add(f"all-pieces-strong-s{first}", "every composer, a dense layer, InfoNCE", pieces="all",
+                augmentation=every, **strong)  # fmt: skip
         if p.network != "paper":
             for key in ("none", "all"):
                 title, augmentation = SETTINGS[key]
@@ -199,6 +200,8 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
         jitter = replace(_ALL, jitter=True)
         add(f"jitter-s{first}", "all, and excerpts a frame or a band off", augmentation=jitter)
         extended = {"core": False, "augmentation": _ALL}
+        add(f"dense-s{first}", "a dense layer, no CCA layer", network="dense", **extended)
+        add(f"infonce-s{first}", "InfoNCE", loss="infonce", **extended)
         add(f"margin-s{first}", "margin .5", margin=0.5, **extended)
         add(f"symmetric-s{first}", "both sides are anchors", symmetric=True, **extended)
         add(f"by-maximum-s{first}", "spectrograms divided by their maximum", by_maximum=True, **extended)

@@ -16,7 +16,7 @@ from ...corpora import reallike
 from ...corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from ...errors import DuetError
 from ...filterbank import log_filterbank
-from ...losses import info_nce, pairwise_ranking_loss
+from ...losses import matching_loss
 from ...models.encoders import Towers, in_batches
 from ...models.passage import HALF, PAPER, PassageModel, snippet_model
 from ...progress import Progress
@@ -216,14 +216,9 @@ def snippet_pairs(data: Data, places: Sequence[Place], rng: np.random.Generator 
 
 
 def loss_of(anchors: Tensor, others: Tensor, config: Config) -> Tensor:
-    """Sheets are the anchors, as published; "symmetric" adds the other direction, "infonce" is a softmax over both."""
+    """Sheets are the anchors, as published."""
     with torch.autocast(anchors.device.type, enabled=False):
-        if config.loss == "infonce":
-            return info_nce(anchors, others)
-        loss = pairwise_ranking_loss(anchors, others, config.margin)
-        if config.loss == "symmetric":
-            loss = (loss + pairwise_ranking_loss(others, anchors, config.margin)) / 2
-        return loss
+        return matching_loss(anchors, others, config.loss, config.margin)
 
 
 def audio_to_sheet(sheet: np.ndarray, audio: np.ndarray) -> np.ndarray:
