@@ -75,7 +75,7 @@ def ship(grid: Grid) -> Path | None:
     None where no such run is made, or the first one's weights are not on this machine.
     """
     first = grid.study.PRESETS[grid.preset].seeds[0]
-    wanted = [f"{name}-s{first}" for name in ("all-pieces-strong", "all-pieces", "all")]
+    wanted = [f"{name}-s{first}" for name in ("all-pieces-strong", "strong", "all-pieces", "all")]
     name = next((n for n in wanted if n in grid.runs and grid.find(n) is not None), None)
     if name is None or not grid.weights(name).exists():
         return None

@@ -275,7 +275,7 @@ def table_1(preset: str) -> pd.DataFrame:
     shapes = {"sheet": NETWORKS["paper"].window, "audio": (filterbank.BANDS, FRAMES)}
     own = NETWORKS[PRESETS[preset].network]
     shapes["sheet, ours"] = own.picture
-    encoders = {side: Encoder(own.maps if side == "sheet, ours" else NETWORKS["paper"].maps).eval() for side in shapes}
+    encoders = {"sheet": Encoder().eval(), "audio": Encoder().eval(), "sheet, ours": own.build().sheet.eval()}
     blocks = {side: _blocks(encoder) for side, encoder in encoders.items()}
     pictures = {side: torch.zeros(1, 1, *shape) for side, shape in shapes.items()}
     rows = [{"layer": "input"} | {side: _shape(picture) for side, picture in pictures.items()}]
@@ -781,8 +781,12 @@ def settings_table(data: Data, preset: str) -> pd.DataFrame:
         ("highest frequency", "16 kHz, above half the sample rate", "6 kHz, as in the code"),
         ("maps of the encoders", ", ".join(map(str, network.maps)), ", ".join(map(str, own.maps))),
         ("candidates", f"{published.ALIGNMENT_PAIRS['test']:,}", f"{len(data.pool):,}"),
-        ("margin", "not said; 0.7 in the code of 2018", "0.7"),
-        ("ridge of the CCA layer", f"{RIDGE:g} in the code", f"{p.ridge:g}"),
+        (
+            "loss",
+            "pairwise ranking, its margin not said; 0.7 in the code of 2018",
+            {"ranking": "pairwise ranking, margin 0.7", "infonce": "InfoNCE, temperature 0.1"}[p.loss],
+        ),
+        ("ridge of the CCA layer", f"{RIDGE:g} in the code", "no such layer" if own.dense else f"{p.ridge:g}"),
         ("batch", "100 in the code", str(p.training.batch)),
         ("updates", "until the rate has been halved ten times", f"{p.training.updates:,}"),
         ("pairs seen", "10,000 an epoch in the code", f"{p.training.updates * p.training.batch:,}"),
