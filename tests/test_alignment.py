@@ -180,8 +180,8 @@ def test_a_long_piece_is_favoured_by_votes_alone():
     candidates = np.eye(3)[[0] * 9 + [1]]
     owners = np.array([0] * 9 + [1])
     queries = unit(np.array([[0.5, 0.6, 0]] * 4))
-    raw, normalised = experiment.identify(queries, candidates, owners, 1, 2)
-    assert raw == 2 and normalised <= raw
+    ranks = experiment.identify(queries, candidates, owners, 1, 2)
+    assert ranks["raw"] == 2 and ranks["normalised"] <= ranks["raw"]
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -263,6 +263,7 @@ def test_a_run_learns_and_repeats(data, tmp_path):
     assert len(ranks) == result["test"]["candidates"] == 160 and np.median(ranks) < 40  # chance is 80
     whole = result["whole"]["tempo curve"]
     assert whole["pieces"] == data.test and all(1 <= r <= 4 for r in whole["raw"])
+    assert sorted(whole["alignment"])[:3] == [1, 1, 1]  # of four pieces of one length
     line = study.execute(Run("linear", Config("linear", whole=True)), data, {}, tmp_path / "l", tmp_path / "l.pt")
     straight = line["whole"]["tempo curve"]
     assert np.median(sum(whole["milliseconds"], [])) < np.median(sum(straight["milliseconds"], []))

@@ -117,7 +117,7 @@ def place(grid, name, ranks=5, plain=9, votes=1, pixels=835, seconds=1.0, back=N
             if run.config.method in ("train", "untrained"):
                 own = full(votes, 4)[: len(pieces)]
                 sure = [[0.3, None]] + [[0.3, 0.1]] * (len(pieces) - 1)
-                rows |= {"raw": own, "normalised": own[::-1], "confidence": sure}
+                rows |= {"raw": own, "normalised": own[::-1], "alignment": [1] * len(own), "confidence": sure}
             result["whole"][manner] = rows
     config = json.loads(json.dumps(asdict(run.config)))
     grid.placed[name] = {"name": name, "config": config, "result": result, "provenance": {"cpu_seconds": 1.0}}
@@ -217,15 +217,15 @@ def test_pieces_without_a_candidate_have_no_score(grid):
 
 def test_votes_by_hand(grid):
     found = placed(grid, none={"votes": [1, 3, 2, 9]})
-    share = lambda rank, *of, **subset: found.estimate("none", "voted", rank, *of, **subset).value  # noqa: E731
+    share = lambda rank, *of, **subset: found.estimate("none", "identified", rank, *of, **subset).value  # noqa: E731
     assert [share(r) for r in ("1", "2", "3", ">3")] == [0.25] * 4
     assert share(">3", subset="without Traditional") == pytest.approx(1 / 3) and share("2", subset="Traditional") == 1
     assert share(">3", "raw", "tempo curve") == 0 and share("1", "raw", "tempo curve") == pytest.approx(1 / 3)
     table = study.table_3(found)
     own = table[(table["augmentation"] == "no augmentation") & (table["pieces"] == "without Traditional")]
-    counts = own[(own["votes"] == "raw") & (own["rendering"] == "strict")]
+    counts = own[(own["ranked by"] == "raw") & (own["rendering"] == "strict")]
     assert counts["ours"].tolist() == [1, 0, 1, 1] and counts["of"].tolist() == [3] * 4
-    bent = own[(own["votes"] == "raw") & (own["rendering"] == "tempo curve")]
+    bent = own[(own["ranked by"] == "raw") & (own["rendering"] == "tempo curve")]
     assert bent["ours"].tolist() == [1, 0, 1, 0] and bent["of"].tolist() == [2] * 4
 
 

@@ -152,7 +152,9 @@ def test_ranking_loss_by_hand():
     # right .8, wrong .6: each wrong pair costs .7 - .8 + .6
     assert float(losses.pairwise_ranking_loss(anchors, others, 0.7)) == pytest.approx(0.5)
     assert float(losses.pairwise_ranking_loss(anchors, anchors, 0.7)) == 0
-    others = torch.tensor([[0.8, 0.6], [0.0, 1]])  # .7 - .8 + 0 and .7 - 1 + .6 one way, .7 - .8 + .6 and .7 - 1 + 0 back
+    others = torch.tensor(
+        [[0.8, 0.6], [0.0, 1]]
+    )  # .7 - .8 + 0 and .7 - 1 + .6 one way, .7 - .8 + .6 and .7 - 1 + 0 back
     one, back = (losses.pairwise_ranking_loss(*pair, 0.7) for pair in ((anchors, others), (others, anchors)))
     assert (float(one), float(back)) == pytest.approx((0.15, 0.25))
     assert losses.matching_loss(anchors, others, "ranking", 0.7) == one != back

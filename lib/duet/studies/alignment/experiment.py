@@ -338,17 +338,16 @@ def rank_by_votes(counts: np.ndarray, own: int) -> int:
     return int((counts >= counts[own]).sum()) if counts[own] else len(counts)
 
 
-def identify(
-    excerpts: np.ndarray, candidates: np.ndarray, owners: np.ndarray, own: int, pieces: int
-) -> tuple[int, int]:
-    """Rank of a recording's piece by votes, and by votes per candidate: a long piece has more to be voted for.
+def identify(excerpts: np.ndarray, candidates: np.ndarray, owners: np.ndarray, own: int, pieces: int) -> dict[str, int]:
+    """Rank of a recording's piece by votes, ``raw``, and ``normalised``, by votes per candidate: a long piece has more
+    to be voted for.
 
     ``excerpts`` (n, 32) of the recording; ``candidates`` (m, 32) sheet windows, ``owners`` (m,) their pieces' numbers.
     """
     sizes = np.bincount(owners, minlength=pieces)
     queries = np.array(evenly(excerpts, EXCERPTS))
     counts = votes(queries, candidates, owners, pieces)
-    return rank_by_votes(counts, own), rank_by_votes(counts / np.maximum(sizes, 1), own)
+    return {"raw": rank_by_votes(counts, own), "normalised": rank_by_votes(counts / np.maximum(sizes, 1), own)}
 
 
 # -- places ------------------------------------------------------------------------------------------------------------
@@ -409,11 +408,12 @@ def whole_pieces(run: Run, model: TwoTowers | None, data: Data, candidates: np.n
     owners = np.array([data.test.index(pair.take.piece) for pair in data.pool])
     result: dict = {}
     strips: list[Embedded] = []
+    if model is not None:
+        network = NETWORKS[run.config.network]
+        strips = [embed_strip(model, network, data.pieces.get(name).image) for name in data.test]
     with Progress(f"{run.name}: pieces", len(data.test), progress) as report:
         for number, name in enumerate(data.test):
             piece = data.pieces.get(name)
-            if model is not None:
-                strips.append(embed_strip(model, NETWORKS[run.config.network], piece.image))
             for manner, take in (("strict", data.pieces.fixed(name)), ("tempo curve", data.pieces.expressive(name))):
                 if take is None:
                     continue
@@ -425,11 +425,12 @@ def whole_pieces(run: Run, model: TwoTowers | None, data: Data, candidates: np.n
                     found = Alignment(*ends) if run.config.method == "linear" else upper_bound(data, take)
                 else:
                     recording = embed_recording(model, spectrogram)
-                    found = align(strips[-1], recording)
-                    raw, normalised = identify(recording.vectors, candidates, owners, number, len(data.test))
+                    found = align(strips[number], recording)
+                    ranks = identify(recording.vectors, candidates, owners, number, len(data.test))
+                    ranks["alignment"] = sum(align(strip, recording).cost <= found.cost for strip in strips)
                     other = strips[number - 1] if number else None  # the piece before: a wrong one
-                    sure = [confidence(strips[-1], recording), confidence(other, recording) if other else None]
-                    for key, value in (("raw", raw), ("normalised", normalised), ("confidence", rounded(sure))):
+                    sure = [confidence(strips[number], recording), confidence(other, recording) if other else None]
+                    for key, value in {**ranks, "confidence": rounded(sure)}.items():
                         rows.setdefault(key, []).append(value)
                 for key, values in errors(data, take, found).items():
                     rows[key].append(values)

@@ -59,6 +59,8 @@ CONTROLS = {
 ARMS = {key: title for key, (title, _) in SETTINGS.items()} | {"all": "all augmentations"} | CONTROLS
 #: arms that no run makes: they follow from the corpus
 GIVEN = ("chance", "ends")
+#: how pieces are ranked: votes, votes per window that could have one, cost of the alignment with the recording
+RANKINGS = ("raw", "normalised", "alignment")
 #: arms that identify and align whole pieces, and those that only align them
 WHOLE = (
     "none",
@@ -138,8 +140,8 @@ class Results(results.Results):
         return replace(found, n=int(self.subsets[subset].sum()))
 
     def _draws(self, arm: str, subset: str, score: str, *of) -> np.ndarray | None:
-        """``pairs``, ``voted`` or ``aligned``: see the methods below for what ``of`` says."""
-        scores = {"pairs": self._pairs, "voted": self._voted, "aligned": self._aligned}
+        """``pairs``, ``identified`` or ``aligned``: see the methods below for what ``of`` says."""
+        scores = {"pairs": self._pairs, "identified": self._identified, "aligned": self._aligned}
         return scores[score](arm, self.subsets[subset], *of)
 
     def _pairs(
@@ -164,11 +166,11 @@ class Results(results.Results):
             return sample.rate(metrics.reciprocal(ranks) * counted, counted, 1.0)
         return sample.rate(metrics.top(ranks, int(measure.removeprefix("R@"))) * counted, counted)
 
-    def _voted(
-        self, arm: str, pieces: np.ndarray, rank: str, votes: str = "raw", manner: str = "strict"
+    def _identified(
+        self, arm: str, pieces: np.ndarray, rank: str, by: str = "raw", manner: str = "strict"
     ) -> np.ndarray | None:
-        """Share of the pieces that the votes put at a rank: ``1``, ``2``, ``3`` or ``>3``."""
-        ranks = np.array([rows[votes] for rows in self._whole(arm, manner) if votes in rows])
+        """Share of the pieces that one of :data:`RANKINGS` puts at a rank: ``1``, ``2``, ``3`` or ``>3``."""
+        ranks = np.array([rows[by] for rows in self._whole(arm, manner) if by in rows])
         if not len(ranks):
             return None
         counted = pieces[self.owners["pieces", manner]]
@@ -361,24 +363,24 @@ def compact(table: pd.DataFrame, index: str | list[str], columns: str | list[str
 
 
 def table_3(found: Results) -> pd.DataFrame:
-    """Table 3: how many pieces the votes put at rank 1, 2, 3 and beyond, of how many.
+    """Table 3: how many pieces come at rank 1, 2, 3 and beyond, of how many.
 
-    Raw votes and votes per candidate, both kinds of renderings, all pieces, tunes and the others.
+    By each of :data:`RANKINGS`, both kinds of renderings, all pieces, tunes and the others.
     """
     rows = []
     for arm in found.present(WHOLE):
         for manner in MANNERS:
-            for votes in ("raw", "normalised"):
+            for by in RANKINGS:
                 for subset in ("all", "without Traditional", "Traditional"):
                     count = _count_of(found, manner, subset)
-                    published_cell = (manner, votes, subset) == ("strict", "raw", "all")
+                    published_cell = (manner, by, subset) == ("strict", "raw", "all")
                     printed = published.ALIGNMENT_TABLE_3.get(arm) if published_cell else None
                     for rank, paper in zip(("1", "2", "3", ">3"), printed or (None,) * 4, strict=True):
                         if not count:
                             continue
-                        coordinates = {"augmentation": ARMS[arm], "rendering": manner, "votes": votes,
+                        coordinates = {"augmentation": ARMS[arm], "rendering": manner, "ranked by": by,
                                        "pieces": subset, "of": count, "rank": rank}  # fmt: skip
-                        share = found.estimate(arm, "voted", rank, votes, manner, subset=subset)
+                        share = found.estimate(arm, "identified", rank, by, manner, subset=subset)
                         rows.append(tables.row(coordinates, paper, _scaled(share, count), found.corpus))
     return tables.tidy(rows)
 
@@ -655,7 +657,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Section 5.2, Table 3",
         "24 of 26",
         f"share of pieces at rank 1 by raw votes of all above {IDENTIFIED}",
-        lambda r: _combined(r, lambda share: share, ("all", "voted", "1")),
+        lambda r: _combined(r, lambda share: share, ("all", "identified", "1")),
         bound=IDENTIFIED,
         below=False,
     ),
@@ -664,7 +666,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Section 5.2, Table 3",
         "4 of 26",
         f"share of pieces at rank 1 by raw votes of none below {FEW}",
-        lambda r: _combined(r, lambda share: share, ("none", "voted", "1")),
+        lambda r: _combined(r, lambda share: share, ("none", "identified", "1")),
         bound=FEW,
     ),
     Claim(
@@ -965,8 +967,7 @@ def write_metrics(found: Results, judged: pd.DataFrame, path: Path) -> dict:
         "median rank, plain": numbers(pairs, "pairs", "MR", AUDIO_TO_SHEET, "plain"),
         "median rank, content": numbers(pairs, "pairs", "MR", f"{AUDIO_TO_SHEET}, content"),
         "identified": {
-            votes: {subset: numbers(WHOLE, "voted", "1", votes, subset=subset) for subset in apart}
-            for votes in ("raw", "normalised")
+            by: {subset: numbers(WHOLE, "identified", "1", by, subset=subset) for subset in apart} for by in RANKINGS
         },
         "alignment": {
             manner: {
