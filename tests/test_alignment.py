@@ -269,6 +269,15 @@ def test_a_run_learns_and_repeats(data, tmp_path):
     assert np.median(sum(whole["milliseconds"], [])) < np.median(sum(straight["milliseconds"], []))
 
 
+def test_without_a_cca_layer_nothing_is_refined(data, tmp_path):
+    short = replace(SMALL.training, updates=2, epochs=1)
+    run = Run("strong-s0", Config("train", short, network="dense", loss="infonce"))
+    result = study.execute(run, data, {}, tmp_path / "a.safetensors", tmp_path / "a.pt")
+    assert "plain" not in result["test"] and len(result["test"]["refined"]["sheet to audio"]) == 160
+    assert result["trainable"] == 2 * PAPER_PARAMETERS + 32 * 32 * (5 * 6 + 5 * 2) + 2 * 32
+    assert result["loss"][0] > 2  # a cross-entropy, which a ranking loss of cosines cannot be
+
+
 def test_a_killed_run_ends_like_an_undisturbed_one(data, tmp_path, monkeypatch):
     short = replace(SMALL.training, updates=8, epochs=4)
     run = Run("none-s0", Config("train", short, network="small"))

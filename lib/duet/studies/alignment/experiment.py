@@ -462,14 +462,14 @@ def execute(
     model.eval()
     half = data.preset.training.precision == "bf16"  # untrained networks too: arms are computed alike
     with torch.autocast(device().type, torch.bfloat16, enabled=half):
-        # projections of the last batch, as the paper seems to have them, and of many pairs
-        plain, candidates = test_pairs(model, data, config)
-        refined = plain
+        result["test"] = items
         if isinstance(model.cca, CcaLayer):
+            # projections of the last batch, as the paper seems to have them, and then of many pairs
+            plain, _ = test_pairs(model, data, config)
+            result["test"]["plain"] = {key: plain[key] for key in DIRECTIONS}
             refine(model, data, config)
-            refined, candidates = test_pairs(model, data, config)
+        result["test"]["refined"], candidates = test_pairs(model, data, config)
         save_weights(model, weights, {"study": KEY, "run": run.name, "network": config.network})
-        result["test"] = {**items, "plain": {key: plain[key] for key in DIRECTIONS}, "refined": refined}
         if config.whole:
             result["whole"] = whole_pieces(run, model, data, candidates, progress)
     return result
