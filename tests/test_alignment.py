@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from duet import DuetError, runs
+from duet import DuetError, runs, training
 from duet.models.encoders import PAPER_PARAMETERS, TwoTowers
 from duet.runs import Run
 from duet.snippets import Take
@@ -282,10 +282,10 @@ def test_a_killed_run_ends_like_an_undisturbed_one(data, tmp_path, monkeypatch):
     short = replace(SMALL.training, updates=8, epochs=4)
     run = Run("none-s0", Config("train", short, network="small"))
     whole = study.execute(run, data, {}, tmp_path / "a.safetensors", tmp_path / "a.pt")
-    train = experiment.train
-    monkeypatch.setattr(experiment, "train", lambda *a, **k: train(*a, **k, stop_after=2))
+    train = training.train
+    monkeypatch.setattr(training, "train", lambda *a, **k: train(*a, **k, stop_after=2))
     study.execute(run, data, {}, tmp_path / "b.safetensors", tmp_path / "b.pt")
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(training, "train", train)
     assert study.execute(run, data, {}, tmp_path / "b.safetensors", tmp_path / "b.pt") == whole
 
 

@@ -441,7 +441,7 @@ def test_what_cannot_be_trained_says_so(data, tmp_path):
 def test_themes_that_ctc_cannot_align_are_left_out_of_its_training(data, tmp_path, monkeypatch):
     """Seven equal notes and an eighth need fifteen frames with a blank between them, and fourteen are too few."""
     seen = {}
-    monkeypatch.setattr(experiment, "train", lambda *a, **k: training.Outcome([0.0], [0.0], 0))
+    monkeypatch.setattr(training, "train", lambda *a, **k: training.Outcome([0.0], [0.0], 0))
     tight = copy.copy(data)
     monkeypatch.setattr(tight, "labels", lambda t: [0] * 8, raising=False)
     monkeypatch.setattr(tight, "length", lambda t: {"0001": 14, "0002": 15}.get(t, 75), raising=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from duet import DuetError
+from duet import DuetError, training
 from duet.models.encoders import in_batches
 from duet.models.passage import HALF, snippet_model
 from duet.runs import Run
@@ -17,7 +17,7 @@ from duet.snippets import evenly, require, shortest
 from duet.studies import passage_retrieval as study
 from duet.studies.passage_retrieval import experiment
 from duet.studies.passage_retrieval.grid import Config
-from duet.training import Training, load_into
+from duet.training import Outcome, Training, load_into, load_weights
 
 torch.set_num_threads(1)  # as every run has; several would only wait for each other on a busy machine
 
@@ -229,12 +229,9 @@ def test_fine_tuning_starts_from_the_parent(data, snippet, tmp_path, monkeypatch
 
     def train(model, *_, **__):
         started.update({k: v.clone() for k, v in model.state_dict().items()})
-        return experiment_outcome
+        return Outcome([1.0], [1.0], 0)
 
-    from duet.training import Outcome, load_weights
-
-    experiment_outcome = Outcome([1.0], [1.0], 0)
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(training, "train", train)
     config = Config("passage", SMALL.passages, start="refined")
     study.execute(
         Run("ft", config, ("snippet-s0",)), data, {"snippet-s0": weights}, tmp_path / "ft", tmp_path / "ft.pt"

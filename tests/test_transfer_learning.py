@@ -566,7 +566,7 @@ def begin(grid, name, monkeypatch):
         batches(0)
         return training.Outcome([0.0], [0.0], 0)
 
-    monkeypatch.setattr(study.experiment, "train", catch)
+    monkeypatch.setattr(training, "train", catch)
     monkeypatch.setattr(
         study.experiment, "batches", lambda sets, *_: seen.update(ids=[list(ids) for _, ids in sets]) or iter(())
     )

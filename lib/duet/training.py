@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from . import files
 from .errors import DuetError
 from .progress import Progress
-from .runs import LATER
+from .runs import LATER, Run
 
 SCHEDULES = ("constant", "one_cycle", "plateau", "halving")
 OPTIMISERS = ("adam", "adamw")
@@ -55,6 +55,11 @@ class Training:
     weight_decay: float = field(default=0.0, metadata=LATER)  # this times the weights joins their gradient
     optimiser: str = field(default="adam", metadata=LATER)
     lowest_rate: float = field(default=0.0, metadata=LATER)  # halving goes no further
+
+    @property
+    def per_epoch(self) -> int:
+        """Updates in an epoch."""
+        return self.updates // self.epochs
 
 
 @dataclass
@@ -117,7 +122,7 @@ def train(
         raise DuetError(f"unknown schedule {settings.schedule!r}", remedy=f"one of {', '.join(SCHEDULES)}")
     if settings.optimiser not in OPTIMISERS:
         raise DuetError(f"unknown optimiser {settings.optimiser!r}", remedy=f"one of {', '.join(OPTIMISERS)}")
-    per_epoch = settings.updates // settings.epochs
+    per_epoch = settings.per_epoch
     if per_epoch < 1:
         raise DuetError(f"{settings.updates} updates do not fill {settings.epochs} epochs", remedy="take fewer epochs")
     where = next(model.parameters()).device
@@ -208,6 +213,25 @@ def train(
     model.load_state_dict(best)
     model.eval()
     return Outcome(curves["loss"], curves["validation"], best_epoch)
+
+
+def train_run(
+    run: Run,
+    model: nn.Module,
+    batches: Callable[[int], Iterable],
+    loss_of: Callable[[nn.Module, object], Tensor],
+    validate: Callable[[nn.Module], float],
+    checkpoint: Path,
+    progress: bool,
+) -> dict:
+    """:func:`train` with what a run of any study says: its curves, for its record."""
+    settings, seed = run.config.training, run.config.seed
+    return asdict(
+        train(
+            model, batches, loss_of, validate, settings,
+            seed=seed, checkpoint=checkpoint, label=run.name, progress=progress,
+        )
+    )  # fmt: skip
 
 
 def _optimiser(model: nn.Module, settings: Training) -> torch.optim.Optimizer:

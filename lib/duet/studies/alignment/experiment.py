@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from ...snippets import (
     shortest,
     window,
 )
-from ...training import device, epoch_rng, save_weights, train
+from ...training import device, epoch_rng, save_weights, train_run
 from .aligner import (
     FRAMES,
     NETWORKS,
@@ -235,23 +235,21 @@ def fit(run: Run, model: TwoTowers, data: Data, checkpoint: Path, progress: bool
     validation = evenly(
         [pair for piece in split["valid"] for pair in data.pairs([data.pieces.fixed(piece)])], data.preset.validation
     )
-    count = config.training.updates // config.training.epochs
-    outcome = train(
+    count = config.training.per_epoch
+    curves = train_run(
+        run,
         model,
         lambda epoch: batches(training, cutter, epoch, count),
         lambda m, batch: loss_of(m, batch, config),
         lambda m: 1 - mean_reciprocal_rank(*embed(m, cutter, validation)),
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
     return {
         "pieces": {part: len(split[part]) for part in PARTS},
         "performances": len({pair.take for pair in training}),
         "pairs": {"train": len(training), "valid": len(validation)},
-        **asdict(outcome),
+        **curves,
     }
 
 

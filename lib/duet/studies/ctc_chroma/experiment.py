@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ...errors import DuetError
 from ...models import chroma, salience
 from ...progress import Progress
 from ...runs import Run
-from ...training import buckets, device, epoch_rng, load_into, save_weights, train
+from ...training import buckets, device, epoch_rng, load_into, save_weights, train_run
 from .grid import KEY, PRESETS, RATES, SHIFTS, STRETCHES, Config, fold_parts
 
 RATE = harmonic.RATE  # Hz, of everything that is trained on
@@ -303,20 +303,18 @@ def fit(
         raise DuetError(
             "a fold has no themes", path=data.corpus.root, remedy="take a corpus of more composers, at least five"
         )
-    count = config.training.updates // config.training.epochs
-    outcome = train(
+    count = config.training.per_epoch
+    curves = train_run(
+        run,
         model,
         lambda epoch: batches(data, config.method, parts[0], config.training.batch, config.seed, epoch, count),
         lambda m, batch: loss_of(m, batch, config.method),
         lambda m: round(mean_loss(m, data, config.method, parts[1]), 6),
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
     return {
-        **asdict(outcome),
+        **curves,
         "themes": {"training": len(parts[0]), "validation": len(parts[1])},
     }
 

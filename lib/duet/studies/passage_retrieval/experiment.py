@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ...progress import Progress
 from ...runs import Run
 from ...scans import Scans
 from ...snippets import Pieces, Take, evenly, excerpt, opened, require, shortest, window
-from ...training import device, epoch_rng, load_into, save_weights, train
+from ...training import device, epoch_rng, load_into, save_weights, train_run
 from .grid import CONDITIONS, KEY, PRESETS, TEMPI, VOTERS, Config, Preset
 from .passages import Passage, audio_snippets, passages, sheet_snippets, vote
 
@@ -231,7 +231,7 @@ def fit_snippets(run: Run, model: Towers, data: Data, checkpoint: Path, progress
     config, where = run.config, device()
     training, valid = snippet_places(data, "train", True), snippet_places(data, "valid", False)
     held_out = snippet_pairs(data, evenly(valid, data.preset.validation), None)
-    count, size = config.training.updates // config.training.epochs, config.training.batch
+    count, size = config.training.per_epoch, config.training.batch
     if len(training) < size:
         raise DuetError(f"{len(training)} training pairs do not fill a batch of {size}", remedy="take more pieces")
 
@@ -248,18 +248,16 @@ def fit_snippets(run: Run, model: Towers, data: Data, checkpoint: Path, progress
         both = in_batches(m, m.embed_sheet, held_out[0]), in_batches(m, m.embed_audio, held_out[1])
         return 1 - float(metrics.reciprocal(audio_to_sheet(*both)).mean())
 
-    outcome = train(
+    curves = train_run(
+        run,
         model,
         batches,
         loss,
         validate,
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
-    return {"pairs": {"train": len(training), "valid": len(held_out[0])}, **asdict(outcome)}
+    return {"pairs": {"train": len(training), "valid": len(held_out[0])}, **curves}
 
 
 def refine(model: Towers, data: Data, config: Config) -> None:
@@ -358,7 +356,7 @@ def fit_passages(run: Run, model: PassageModel, read: Reader, data: Data, checkp
     config, where = run.config, device()
     read.prepare(progress)
     held_out = evenly(data.fixed("valid"), data.preset.validation)
-    count = config.training.updates // config.training.epochs
+    count = config.training.per_epoch
 
     def loss(m: PassageModel, own: list[Passage]) -> Tensor:
         (sheet, rows), (audio, lengths) = read.sheets(own), read.sounds(own)
@@ -369,22 +367,20 @@ def fit_passages(run: Run, model: PassageModel, read: Reader, data: Data, checkp
         ranks = audio_to_sheet(np.stack(vectors.pages(held_out)), np.stack(vectors.sounds(held_out)))
         return 1 - float(metrics.reciprocal(ranks).mean())
 
-    outcome = train(
+    curves = train_run(
+        run,
         model,
         lambda epoch: passage_batches(data, config, epoch, count),
         loss,
         validate,
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
     return {
         "passages": {"train": len({(p.piece, p.system) for piece in data.split["train"]
                                    for take in data.renderings(piece) for p in data.passages(piece, take)}),
                      "valid": len(held_out)},
-        **asdict(outcome),
+        **curves,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from ...errors import DuetError
 from ...models.unet import Transcriber
 from ...progress import Progress
 from ...runs import Run
-from ...training import device, epoch_rng, load_into, save_weights, train
+from ...training import device, epoch_rng, load_into, save_weights, train_run
 from ...transcription import BINS, FRAME, KEYS, NORMALISATIONS, Thresholds
 from .grid import KEY, PRESETS, SHIFTS, TARGETS, Config
 
@@ -483,24 +483,22 @@ def fit(run: Run, model: nn.Module, data: Data, checkpoint: Path, progress: bool
         raise DuetError(
             "has no training or no validation recordings", path=domain.corpus.root, remedy="take more of it"
         )
-    count = config.training.updates // config.training.epochs
+    count = config.training.per_epoch
     model.eval()
     miss = lambda m: round(1 - validate(m, domain, config)[0], 6)  # noqa: E731
     start = miss(model)
-    outcome = train(
+    curves = train_run(
+        run,
         model,
         lambda epoch: batches(shares, parts, config, epoch, count),
         loss_of,
         miss,
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
     return {
         "start": start,
-        **asdict(outcome),
+        **curves,
         "minutes": {
             key: round(domain.seconds(part) / 60, 1)
             for key, part in zip(("training", "validation", "test"), (parts[0], *domain.split[1:]), strict=True)

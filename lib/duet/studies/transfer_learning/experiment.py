@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ...decoding import greedy_ctc
 from ...errors import DuetError
 from ...models.crnn import CRNN, FREEZING, SHAPES
 from ...runs import Grid, Run
-from ...training import buckets, device, epoch_rng, load_into, read_about, save_weights, train
+from ...training import buckets, device, epoch_rng, load_into, read_about, save_weights, train_run
 from .grid import KEY, MODALITIES, PRESETS, Config, Preset, runs
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ def execute(
     if config.half:
         ids = ids[config.half - 1 :: 2]
     sets = [(data.pictures(data.kind(config, m)), ids) for m in targets]
-    count = config.training.updates // config.training.epochs
+    count = config.training.per_epoch
 
     if config.adapt_norm and not checkpoint.exists():
         adapt_norms(model, batches(sets, data, config.training.batch, config.seed, config.training.epochs, 50))
@@ -232,16 +232,14 @@ def execute(
             lengths += sum(len(data.tokens[i]) for i in part)
         return round(100 * edits / lengths, 4)
 
-    outcome = train(
+    curves = train_run(
+        run,
         model,
         lambda epoch: batches(sets, data, config.training.batch, config.seed, epoch, count),
         ctc_loss,
         validate,
-        config.training,
-        seed=config.seed,
-        checkpoint=checkpoint,
-        label=run.name,
-        progress=progress,
+        checkpoint,
+        progress,
     )
     save_weights(
         model,
@@ -259,7 +257,7 @@ def execute(
     return {
         "trainable": model.trainable(),
         "outputs": model.outputs,
-        **asdict(outcome),
+        **curves,
         "items": files.digest(*data.splits["test"])[:16],
         "test": {m: evaluate(model, data, data.kind(config, m)) for m in MODALITIES},
     }
