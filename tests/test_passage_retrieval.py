@@ -203,6 +203,26 @@ def test_snippets_vote(data, snippet):
     assert weights.exists() and experiment.refined(weights).exists()
 
 
+def test_snippets_that_were_not_trained_through_projections_vote_without(data, tmp_path):
+    config = Config("snippet", SMALL.snippets, loss="infonce", cca_in_training=False)
+    weights = tmp_path / "snippet.safetensors"
+    result = study.execute(Run("snippet-s0", config), data, {}, weights, tmp_path / "snippet.pt")
+    assert set(result["test"]) == {"refined", "I", "II", "III", "voters", "tempi"}
+    plain, many = load_weights(weights), load_weights(experiment.refined(weights))
+    assert torch.equal(plain["cca.matrix_1"], torch.eye(32).double()) and not plain["cca.mean_2"].any()
+    assert all(torch.equal(plain[k], many[k]) for k in plain if not k.startswith("cca."))
+    assert not torch.allclose(many["cca.matrix_1"], plain["cca.matrix_1"])
+    # one of the two tables of ranks is of the one projection, and one of the other
+    model = experiment.snippet_model(experiment.WIDTHS["half"], cca_in_training=False)
+    load_into(model, weights)
+    model.eval()
+    assert {k: experiment.voted(model, data, True)[k] for k in ("I", "III")} == {
+        k: result["test"][k] for k in ("I", "III")
+    }
+    load_into(model, experiment.refined(weights))
+    assert experiment.voted(model, data, False) == result["test"]["refined"]
+
+
 def test_a_passage_model_learns_and_repeats(data, tmp_path):
     run = Run("rnn-s0", Config("passage", SMALL.passages))
     made = [study.execute(run, data, {}, tmp_path / f"{k}.safetensors", tmp_path / f"{k}.pt") for k in range(2)]

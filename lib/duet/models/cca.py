@@ -60,19 +60,20 @@ class CcaLayer(nn.Module):
     """Projects by the batch's own canonical directions in training, by stored ones in use.
 
     The stored ones are those of the last batch, as published; :meth:`refine` replaces them by those of many items.
-    Nothing here is trained by a gradient, but gradients pass through to what comes before.
+    Nothing here is trained by a gradient, but gradients pass through to what comes before.  Without ``in_training``
+    both views stay as they are until they are refined.
     """
 
-    def __init__(self, dimensions: int, ridge: float = RIDGE):
+    def __init__(self, dimensions: int, ridge: float = RIDGE, in_training: bool = True):
         super().__init__()
-        self.ridge = ridge
+        self.ridge, self.in_training = ridge, in_training
         for view in (1, 2):
             self.register_buffer(f"mean_{view}", torch.zeros(dimensions, dtype=torch.float64))
             self.register_buffer(f"matrix_{view}", torch.eye(dimensions, dtype=torch.float64))
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """(B, d) each."""
-        if self.training:
+        if self.training and self.in_training:
             found = canonical_projections(first, second, self.ridge)
             self._store(found)
             one = (first.double() - found.mean_1) @ found.matrix_1
@@ -94,18 +95,3 @@ class CcaLayer(nn.Module):
     def _store(self, found: Projections) -> None:
         for name, value in found._asdict().items():
             getattr(self, name).copy_(value.detach())
-
-
-class NoProjection(nn.Module):
-    """In place of :class:`CcaLayer`: both views stay as they are."""
-
-    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        return first, second
-
-    def project_first(self, values: Tensor) -> Tensor:
-        return values
-
-    project_second = project_first
-
-    def refine(self, first: Tensor, second: Tensor) -> None:
-        """Nothing is stored."""

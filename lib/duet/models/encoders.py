@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .cca import RIDGE, CcaLayer, NoProjection
+from .cca import RIDGE, CcaLayer
 
 DIMENSIONS = 32
 PAPER = (12, 24, 48, 48)  # maps of the four blocks: 83,884 trainable parameters with the last layer
@@ -53,13 +53,15 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 class Towers(nn.Module):
     """An encoder of sheet windows (B, 1, rows, columns) and one of audio excerpts (B, 1, 92, frames), which both give
-    (B, dimensions), under one CCA layer, or with ``ridge=None`` under none: unit vectors.
+    (B, dimensions), under one CCA layer: unit vectors.
     """
 
-    def __init__(self, sheet: nn.Module, audio: nn.Module, dimensions: int, ridge: float | None = RIDGE):
+    def __init__(
+        self, sheet: nn.Module, audio: nn.Module, dimensions: int, ridge: float = RIDGE, cca_in_training: bool = True
+    ):
         super().__init__()
         self.sheet, self.audio = sheet, audio
-        self.cca = NoProjection() if ridge is None else CcaLayer(dimensions, ridge)
+        self.cca = CcaLayer(dimensions, ridge, cca_in_training)
 
     def forward(self, sheet: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Both at once: in training the projections come from this very batch."""
@@ -94,18 +96,19 @@ class Towers(nn.Module):
 class TwoTowers(Towers):
     """The paper's: windows and excerpts to unit vectors (B, 32).
 
-    ``pictures``: rows and columns of both sides, where dense layers take the place of means.
+    ``pictures``: rows and columns of both sides, where dense layers take the place of means, and nothing is projected
+    in training.
     """
 
     def __init__(
         self,
         maps: tuple[int, ...] = PAPER,
         dimensions: int = DIMENSIONS,
-        ridge: float | None = RIDGE,
+        ridge: float = RIDGE,
         pictures: tuple[tuple[int, int], tuple[int, int]] | None = None,
     ):
         encoders = (Encoder(maps, dimensions, picture) for picture in pictures or (None, None))
-        super().__init__(*encoders, dimensions, ridge)
+        super().__init__(*encoders, dimensions, ridge, cca_in_training=pictures is None)
 
 
 def in_batches(

@@ -61,9 +61,9 @@ class SnippetEncoder(nn.Sequential):
         return super().forward(snippets.contiguous(memory_format=torch.channels_last)).float()
 
 
-def snippet_model(widths: tuple[int, ...] = PAPER, ridge: float = RIDGE) -> Towers:
+def snippet_model(widths: tuple[int, ...] = PAPER, ridge: float = RIDGE, cca_in_training: bool = True) -> Towers:
     """Both encoders under a CCA layer: the baseline, and what passage models start from."""
-    model = Towers(SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths), CODE, ridge)
+    model = Towers(SnippetEncoder("sheet", widths), SnippetEncoder("audio", widths), CODE, ridge, cca_in_training)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_uniform_(module.weight, nonlinearity="linear")

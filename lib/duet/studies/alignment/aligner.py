@@ -36,9 +36,8 @@ class Network(NamedTuple):
 
     def build(self, ridge: float = RIDGE) -> TwoTowers:
         """With random weights."""
-        if self.dense:
-            return TwoTowers(self.maps, ridge=None, pictures=(self.picture, (BANDS, FRAMES)))
-        return TwoTowers(self.maps, ridge=ridge)
+        pictures = (self.picture, (BANDS, FRAMES)) if self.dense else None
+        return TwoTowers(self.maps, ridge=ridge, pictures=pictures)
 
 
 NETWORKS = {

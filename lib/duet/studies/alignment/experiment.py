@@ -17,7 +17,6 @@ from ...corpora.msmd import EXPRESSIVE, PARTS, Msmd, soundfont, tempo_ratio
 from ...errors import DuetError
 from ...filterbank import FRAMES_PER_SECOND
 from ...losses import matching_loss
-from ...models.cca import CcaLayer
 from ...models.encoders import TwoTowers, in_batches
 from ...progress import Progress
 from ...runs import Run
@@ -461,7 +460,7 @@ def execute(
     half = data.preset.training.precision == "bf16"  # untrained networks too: arms are computed alike
     with torch.autocast(device().type, torch.bfloat16, enabled=half):
         result["test"] = items
-        if isinstance(model.cca, CcaLayer):
+        if model.cca.in_training:
             # projections of the last batch, as the paper seems to have them, and then of many pairs
             plain, _ = test_pairs(model, data, config)
             result["test"]["plain"] = {key: plain[key] for key in DIRECTIONS}

@@ -95,7 +95,7 @@ _PAPER = Training(
 
 PRESETS = {
     "smoke": Preset(
-        OpenSheets("registry", 12, 1, "BachJS"),
+        OpenSheets("registry", 9, 1, "BachJS"),
         _training(4, 2, batch=40),
         "BachJS",
         settings=("none", "all"),

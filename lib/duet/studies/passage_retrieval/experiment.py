@@ -408,6 +408,19 @@ def by_votes(vectors: Once, own: Sequence[Passage], condition: str, voters: Sequ
     return found
 
 
+def voted(model: Towers, data: Data, everywhere: bool) -> dict:
+    """BL's ``test`` block with the projections that it has now: in condition I alone, or in all and at all tempi."""
+    vectors = snippet_vectors(model, data, model.embed_sheet, model.embed_audio)
+    if not everywhere:
+        return {"I": by_votes(vectors, data.test("I"), "I", (25,))[25]}
+    found = {condition: by_votes(vectors, data.test(condition), condition, VOTERS) for condition in CONDITIONS}
+    return {
+        **{condition: votes[25] for condition, votes in found.items()},
+        "voters": {str(k): ranks for k, ranks in found["I"].items()},
+        "tempi": {f"{t:g}": by_votes(vectors, data.at_tempo(t), "I", (25,))[25] for t in TEMPI},
+    }
+
+
 def execute(
     run: Run, data: Data, parents: dict[str, Path], weights: Path, checkpoint: Path, progress: bool = False
 ) -> dict:
@@ -416,23 +429,18 @@ def execute(
     torch.manual_seed(config.seed)
     half = data.preset.passages.precision == "bf16"
     if config.method == "snippet":
-        model = snippet_model(WIDTHS[config.widths], config.ridge).to(device())
+        model = snippet_model(WIDTHS[config.widths], config.ridge, config.cca_in_training).to(device())
         result = _counted(model) | fit_snippets(run, model, data, checkpoint, progress)
         model.eval()
+        about = {"study": KEY, "run": run.name, "widths": config.widths}
         with torch.autocast(device().type, torch.bfloat16, enabled=half):
-            vectors = snippet_vectors(model, data, model.embed_sheet, model.embed_audio)
-            result["test"] = {"plain": {"I": by_votes(vectors, data.test("I"), "I", (25,))[25]}}
-            about = {"study": KEY, "run": run.name, "widths": config.widths}
+            plain = voted(model, data, not config.cca_in_training)
             save_weights(model, weights, about)
             refine(model, data, config)
+            many = voted(model, data, config.cca_in_training)
             save_weights(model, refined(weights), about)
-            vectors = snippet_vectors(model, data, model.embed_sheet, model.embed_audio)
-            for condition in CONDITIONS:
-                votes = by_votes(vectors, data.test(condition), condition, VOTERS)
-                result["test"][condition] = votes[25]
-                if condition == "I":
-                    result["test"]["voters"] = {str(k): ranks for k, ranks in votes.items()}
-            result["test"]["tempi"] = {f"{t:g}": by_votes(vectors, data.at_tempo(t), "I", (25,))[25] for t in TEMPI}
+        # with a layer that training did not go through, what votes is what was trained
+        result["test"] = many | {"plain": plain} if config.cca_in_training else plain | {"refined": many}
         return result | {"items": _items(data)}
 
     widths = None if config.frozen else WIDTHS[config.widths]

@@ -29,7 +29,9 @@ class Preset:
     passages: Training
     split: str = "lcasr_msmd_split"
     widths: str = "half"  # experiment.WIDTHS
+    loss: str = "infonce"
     ridge: float = 0.1  # of the snippet model's CCA layer
+    cca_in_training: bool = False
     seeds: tuple[int, ...] = (0,)
     dimensions: tuple[int, ...] = (16, 256)  # of Figure 3, beside 64
     validation: int = 2048  # snippet pairs or passages, as published
@@ -56,7 +58,7 @@ def _passages(updates: int, epochs: int, batch: int = 64, rate: float = 3e-3) ->
 
 PRESETS = {
     "smoke": Preset(
-        OpenSheets("registry", 12, 1, "BachJS"),
+        OpenSheets("registry", 9, 1, "BachJS"),
         _snippets(4, 2, 40),
         _passages(4, 2, 8),
         split="all_split",
@@ -96,7 +98,9 @@ PRESETS = {
             optimiser="adamw", weight_decay=1e-5,
         ),
         widths="paper",
+        loss="ranking",
         ridge=RIDGE,
+        cca_in_training=True,
         seeds=(0, 1, 2),
         dimensions=tuple(d for d in DIMENSIONS if d != 64),
     ),
@@ -123,6 +127,7 @@ class Config:
     loss: str = "ranking"  # one-sided as published, "symmetric", or "infonce"
     margin: float = 0.3
     ridge: float = RIDGE  # of a snippet model
+    cca_in_training: bool = True  # a snippet model learns through its CCA layer, or gets it when it is refined
     seed: int = 0
 
 
@@ -132,13 +137,15 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
     first, grid = p.seeds[0], []
 
     def add(name: str, note: str, parent: str = "", core: bool = True, **settings) -> None:
-        config = Config(**{"method": "passage", "training": p.passages, "widths": p.widths, **settings})
+        own = {"method": "passage", "training": p.passages, "widths": p.widths, "loss": p.loss}
+        config = Config(**{**own, **settings})
         grid.append(Run(name, config, (parent,) if parent else (), core, note))
 
+    snippets = {"method": "snippet", "training": p.snippets, "margin": 0.6, "ridge": p.ridge}
     add(f"untrained-s{first}", "no learning: random weights", method="untrained", training=None)
     for seed in p.seeds:
         parent = f"snippet-s{seed}"
-        add(parent, "BL: snippets vote", method="snippet", training=p.snippets, margin=0.6, ridge=p.ridge, seed=seed)
+        add(parent, "BL: snippets vote", cca_in_training=p.cca_in_training, seed=seed, **snippets)
         add(f"rnn-s{seed}", "RNN", seed=seed)
         add(f"rnn-ft-cca-s{seed}", "RNN-FT-CCA", parent, start="refined", seed=seed)
         add(f"fixed-gru-s{seed}", "RNN with a GRU that is not trained", summariser="fixed gru", seed=seed)
@@ -154,9 +161,13 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
         parent = f"snippet-s{first}"
         fixed = {"start": "refined", "summariser": "fixed gru", "frozen": True}
         add(f"fixed-gru-fz-cca-s{first}", "RNN-FZ-CCA as released: its GRU is not trained", parent, **fixed)
+        if p.loss == "ranking":
+            add(f"infonce-s{first}", "softmax over the batch instead of margins", core=False, loss="infonce")
+        else:
+            add(f"snippet-ranking-s{first}", "BL, margins through a CCA layer as published", loss="ranking", **snippets)
+            add(f"ranking-s{first}", "RNN, margins as published", loss="ranking")
         add(f"mean-s{first}", "mean of the snippets", core=False, summariser="mean")
         add(f"transformer-s{first}", "a transformer instead of the GRU", core=False, summariser="transformer")
         add(f"ungrouped-s{first}", "renderings of one system may be negatives", core=False, grouped=False)
         add(f"symmetric-s{first}", "both sides are anchors", core=False, loss="symmetric")
-        add(f"infonce-s{first}", "softmax over the batch instead of margins", core=False, loss="infonce")
     return [run for run in grid if run.core or not core_only]
