@@ -26,6 +26,7 @@ import psutil
 import pytest
 import requests
 import websocket
+from tests.waiting import wait_for
 
 from duet import paths
 
@@ -37,16 +38,6 @@ pytestmark = [
 ]
 WIDTH, HEIGHT = 1400, 1000  # of the window, in pixels
 PROGRESS = re.compile(r"\d+/\d+ in \d+:\d\d, \d+:\d\d left")  # as duet.progress prints it
-
-
-def wait_for(found, what, seconds=300):
-    """The first value of ``found()`` that is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.5)
-    pytest.fail(f"waited {seconds} s in vain: {what}")
 
 
 def free_port():

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.waiting import wait_for
 
 from duet import files, launch, paths, studies
 
@@ -34,16 +35,6 @@ HASTE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status
 HASTE += ["--seconds-between-status-checks", "2", "--jobs", "2"]
 LISTING = "%i %T %C %m %l %N %k"  # of squeue: job, state, cores, memory, time, node, rule with its wildcards
 GUARD = ["setpriv", "--pdeathsig", "KILL"]  # what is started dies with this process, also when that is killed
-
-
-def wait_for(found, what, seconds=1800):
-    """The first value of ``found()`` that is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.5)
-    pytest.fail(f"waited {seconds} s in vain: {what}")
 
 
 def ended(process):
