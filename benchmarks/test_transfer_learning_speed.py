@@ -53,6 +53,7 @@ def plaine_and_easie():
 def sources():
     """(what they are, [(id, function that gives MEI and tokens)])."""
     if codes := plaine_and_easie():
+
         def read(code):
             mei = engraving.mei_from_pae(**code)
             return mei, semantic.tokens_from_mei(mei)
@@ -94,14 +95,17 @@ def figures():
         "audio input, cached over published": ("audio input, published, a sample", "audio input, cached, a sample"),
         "training, ours over published": ("training, published, a sample", "training, ours, a sample"),
         "training, ours over published, one corpus and fp32": (
-            "training, published, a sample", "training, ours in fp32, a sample"),
+            "training, published, a sample",
+            "training, ours in fp32, a sample",
+        ),
     }.items():
         if slow in seconds and fast in seconds:
             found.setdefault("ratios", {})[ratio] = round(seconds[slow] / seconds[fast], 1)
     if all(f"audio input, {part}, a sample" in seconds for part in ("published", "cached", "made once")):
         slow, fast, once = (seconds[f"audio input, {part}, a sample"] for part in ("published", "cached", "made once"))
         found["ratios"][f"audio input of {PASSES} epochs, the cache's making included"] = round(
-            slow / (fast + once / PASSES), 1)
+            slow / (fast + once / PASSES), 1
+        )
     if "corpus, an incipit" in seconds:
         found["corpus, incipits per CPU-second"] = round(1 / seconds["corpus, an incipit"], 1)
     seconds.update({name: float(f"{value:.4g}") for name, value in seconds.items()})
@@ -110,8 +114,11 @@ def figures():
 
 
 def flat(nested, prefix=""):
-    return {k: v for key, value in nested.items() for k, v in (
-        flat(value, f"{prefix}{key}: ") if isinstance(value, dict) else {prefix + key: value}).items()}
+    return {
+        k: v
+        for key, value in nested.items()
+        for k, v in (flat(value, f"{prefix}{key}: ") if isinstance(value, dict) else {prefix + key: value}).items()
+    }
 
 
 def published_picture(path):
@@ -205,8 +212,12 @@ def test_training_published(benchmark, corpus, figures):
         pictures, widths = collate_floats([published_picture(built.audio_path(i)) for i in ids])
         targets = [[index[t] for t in tokens[i]] for i in ids]
         flat_targets = torch.tensor([k for t in targets for k in t])
-        step(network, optimiser, (pictures * 255, widths, flat_targets, torch.tensor([len(t) for t in targets])),
-             PUBLISHED["precision"])
+        step(
+            network,
+            optimiser,
+            (pictures * 255, widths, flat_targets, torch.tensor([len(t) for t in targets])),
+            PUBLISHED["precision"],
+        )
 
     benchmark.pedantic(train, rounds=CLIPS // 4, warmup_rounds=1)
     figures.setdefault("seconds", {})["training, published, a sample"] = benchmark.stats.stats.mean / 4
@@ -238,7 +249,8 @@ def test_corpus_building(benchmark, sources, figures):
             mei, tokens = read()
             clean, distorted = primus.images(mei, seed)
             for picture, form, options in (
-                (clean, "PNG", {"compress_level": 1}), (distorted, "JPEG", {"quality": 40 + seed % 46})
+                (clean, "PNG", {"compress_level": 1}),
+                (distorted, "JPEG", {"quality": 40 + seed % 46}),
             ):
                 encoded = io.BytesIO()
                 Image.fromarray(picture).save(encoded, form, **options)

@@ -296,7 +296,7 @@ def test_every_table_stands_without_any_run(grid, tmp_path):
         tables.write(table, tmp_path / "table.csv")
     assert (
         "not run"
-        in study.compact(study.figure_7(found), ["rendering", "method"], ["pieces", "average", "unit"], 3).to_string()
+        in tables.ours(study.figure_7(found), ["rendering", "method"], ["pieces", "average", "unit"], 3).to_string()
     )
     assert set(study.figure_7_boxes(found)["method"]) == {"chance"}
     confidence = study.table_confidence(found)
@@ -332,7 +332,7 @@ def test_every_table_stands_with_all_runs(grid, tmp_path):
         curves["run"]
     )
     main = study.table_2(found).query("direction == 'audio to sheet' and match == 'onset' and projections == 'refined'")
-    shown = study.arranged(main, ["group", "augmentation"])
+    shown = tables.by_measure(main, ["group", "augmentation"], study.DIGITS)
     assert list(shown) == ["R@1", "R@10", "R@25", "MR"]
     assert shown.loc[("none or all", "all augmentations")].tolist() == [
         "1.70 | 0.00",

@@ -230,7 +230,7 @@ def test_every_table_stands_without_any_run(grid, tmp_path):
         given = table["model"] == report.ARMS["chance"] if "model" in table else np.zeros(len(table), bool)
         assert table.loc[~given, "ours"].isna().all() and table.loc[given, "ours"].notna().all()
         tables.write(table, tmp_path / "table.csv")
-    assert "not run" in study.with_intervals(study.table_2(found), "model", ["direction", "measure"], 3).to_string()
+    assert "not run" in tables.ours(study.table_2(found), "model", ["direction", "measure"], 3).to_string()
     assert study.figure_4(found).empty and study.figure_4_read(study.figure_4(found))["passages"].sum() == 0
     assert plots.scattered(study.figure_4(found), "seconds", "distance", "rank", ("", "")).axes
     assert study.called_out(study.table_chance(found)) == "No model has been made."
@@ -262,7 +262,9 @@ def test_every_table_stands_with_all_runs(grid, tmp_path):
     differences = study.table_differences(found).set_index(["MRR of", "minus", "condition", "direction"])["paper"]
     assert differences.loc[("RNN", "BL", "II", SHEET)] == 0.048
     assert set(study.curves(found)["panel"]) == {"snippets (BL)", "models", "controls"}
-    shown = study.arranged(study.table_2(found).query("direction == 'audio to sheet'"), ["condition", "model"])
+    shown = tables.by_measure(
+        study.table_2(found).query("direction == 'audio to sheet'"), ["condition", "model"], study.DIGITS
+    )
     assert list(shown) == ["R@1", "R@5", "R@10", "R@25", "MRR", "MR"]
     assert shown.loc[("I", "BL")].tolist() == [
         "47.6 | 0.0", "- | 100.0", "81.7 | 100.0", "90.8 | 100.0", "0.592 | 0.333", "1 | 3"]  # fmt: skip

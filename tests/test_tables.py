@@ -106,3 +106,26 @@ def test_two_numbers_for_one_cell_are_an_error():
     doubled = pd.concat([small(), small()])
     with pytest.raises(ValueError, match="duplicate"):
         tables.pivot(doubled, "model", "test")
+
+
+def measured():
+    rows = [("a", "R@1", 50.0, 51.26), ("a", "R@10", None, 88.88), ("a", "MRR", 0.6, 0.6124), ("b", "R@1", None, None)]
+    return tables.tidy([
+        tables.row({"model": model, "measure": name}, paper, value and Estimate(value, 0.0, 99.0, 9, 1), "toy")
+        for model, name, paper, value in rows
+    ])  # fmt: skip
+
+
+def test_measures_stand_side_by_side_with_digits_of_their_own():
+    shown = tables.by_measure(measured(), "model", {r"R@\d+": 1, "MRR": 3})
+    assert list(shown.columns) == ["R@1", "R@10", "MRR"]
+    assert shown.loc["a"].tolist() == ["50.0 | 51.3", "- | 88.9", "0.600 | 0.612"]
+    assert shown.loc["b", "R@1"] == "- | not run"
+
+
+def test_ours_alone_with_and_without_intervals():
+    shown = tables.ours(measured(), "model", "measure", 2)
+    assert shown.loc["a"].tolist() == ["51.26 [0.00, 99.00]", "88.88 [0.00, 99.00]", "0.61 [0.00, 99.00]"]
+    assert shown.loc["b"].tolist() == ["not run", "", ""]
+    plain = tables.ours(measured(), "model", "measure", 0, intervals=False)
+    assert plain.loc["a", "R@1"] == "51" and plain.loc["b", "R@1"] == "not run"

@@ -71,3 +71,18 @@ def pivot(table: pd.DataFrame, index: str | list[str], columns: str, digits: int
         if rows is not None
         else result.reindex(dict.fromkeys(wide[index]))
     )
+
+
+def by_measure(table: pd.DataFrame, index: str | list[str], digits: dict[str, int]) -> pd.DataFrame:
+    """:func:`pivot` with a column a measure; ``digits`` of the measures whose names match a regular expression."""
+    parts = [(table[table["measure"].str.fullmatch(names)], count) for names, count in digits.items()]
+    return pd.concat([pivot(own, index, "measure", count) for own, count in parts], axis=1)
+
+
+def ours(
+    table: pd.DataFrame, index: str | list[str], columns: str | list[str], digits: int = 1, intervals: bool = True
+) -> pd.DataFrame:
+    """Ours alone, arranged: ``0.59 [0.55, 0.63]``, or without ``intervals`` 0.59; a missing run says so."""
+    text = readable(table, digits)["ours [95 %]"]
+    cells = (text if intervals else text.str.partition(" [")[0]).to_numpy()
+    return table.assign(cell=cells).pivot_table("cell", index, columns, aggfunc="first", sort=False).fillna("")

@@ -14,10 +14,9 @@ from .grid import KEY, NOTEBOOK, PRESETS, SETTINGS, TITLE, VERSION, Config, Pres
 from .report import (
     BOXES,
     CLAIMS,
+    DIGITS,
     Results,
-    arranged,
     augmented,
-    compact,
     curves,
     data_table,
     examples,

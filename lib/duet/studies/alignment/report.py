@@ -29,6 +29,7 @@ from .experiment import DIRECTIONS, Data, Pair, errors
 from .grid import PRESETS, SETTINGS, Augmentation
 
 MEASURES = published.ALIGNMENT_MEASURES
+DIGITS = {r"R@\d+": 2, "MR": 0}  # of the paper's arrangement
 #: rows of Table 2 by the paper's groups
 GROUPS = {
     "audio": ("tempi", "synths", "synths-tempi"),
@@ -347,19 +348,6 @@ def _pair_rows(
             ours = found.estimate(arm, "pairs", measure, *of, subset=subset)
         rows.append(tables.row({**coordinates, "measure": measure}, paper, ours, found.corpus))
     return rows
-
-
-def arranged(table: pd.DataFrame, index: str | list[str]) -> pd.DataFrame:
-    """The paper's arrangement, ``paper | ours``: recalls with two decimals, median ranks with none."""
-    ranks = table["measure"] == "MR"
-    parts = [tables.pivot(table[~ranks], index, "measure", 2), tables.pivot(table[ranks], index, "measure", 0)]
-    return pd.concat(parts, axis=1)
-
-
-def compact(table: pd.DataFrame, index: str | list[str], columns: str | list[str], digits: int) -> pd.DataFrame:
-    """Ours alone, arranged: a missing run says so."""
-    text = [tables.NOT_RUN if pd.isna(value) else f"{value:.{digits}f}" for value in table["ours"]]
-    return table.assign(cell=text).pivot_table("cell", index, columns, aggfunc="first", sort=False).fillna("")
 
 
 def table_3(found: Results) -> pd.DataFrame:

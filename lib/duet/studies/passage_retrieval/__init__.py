@@ -12,10 +12,10 @@ from .grid import CONDITIONS, KEY, NOTEBOOK, PRESETS, TEMPI, TITLE, VERSION, Con
 from .report import (
     ARMS,
     CLAIMS,
+    DIGITS,
     LONG,
     MODELS,
     Results,
-    arranged,
     called_out,
     candidates_note,
     conditions_table,
@@ -41,6 +41,5 @@ from .report import (
     table_differences,
     table_voters,
     trainings,
-    with_intervals,
     write_metrics,
 )

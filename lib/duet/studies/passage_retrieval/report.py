@@ -27,6 +27,7 @@ from .grid import CONDITIONS, PRESETS, TEMPI, VOTERS
 from .passages import AUDIO_HOP, SHEET_HOP, Passage, audio_snippets, sheet_snippets
 
 MEASURES = ("R@1", "R@5", *published.PASSAGE_MEASURES[1:])  # the paper has no R@5
+DIGITS = {r"R@\d+": 1, "MRR": 3, "MR": 0}  # of the paper's arrangement
 #: rows of Table 2, as the paper calls them
 MODELS = {
     "snippet": "BL",
@@ -243,22 +244,6 @@ def table_2(found: Results) -> pd.DataFrame:
                 printed = dict(zip(published.PASSAGE_MEASURES, printed[k], strict=True)) if printed else {}
                 rows += _rows(found, {"condition": condition, "model": ARMS[arm]}, arm, direction, condition, printed)
     return tables.tidy(rows)
-
-
-def arranged(table: pd.DataFrame, index: str | list[str]) -> pd.DataFrame:
-    """The paper's arrangement, ``paper | ours``: recalls with one decimal, MRR with three, median ranks with none."""
-    digits = {"R@": 1, "MRR": 3, "MR": 0}
-    parts = []
-    for kind, count in digits.items():
-        own = table["measure"].str.startswith("R@") if kind == "R@" else table["measure"] == kind
-        parts.append(tables.pivot(table[own], index, "measure", count))
-    return pd.concat(parts, axis=1)
-
-
-def with_intervals(table: pd.DataFrame, index: str | list[str], columns: str | list[str], digits: int) -> pd.DataFrame:
-    """Ours alone, each cell ``0.59 [0.55, 0.63]``: a missing run says so."""
-    text = tables.readable(table, digits)["ours [95 %]"].to_numpy()
-    return table.assign(cell=text).pivot_table("cell", index, columns, aggfunc="first", sort=False).fillna("")
 
 
 #: pairs of arms whose difference says something: with - without
