@@ -128,8 +128,8 @@ PRESETS = {
         seeds=(0, 1, 2),
         stronger=_CORE,
         cut="100,000 training pairs for each model instead of several millions, at a one-cycle rate; pictures of half "
-        "the paper's rows and columns, with the paper's once for no and for full augmentation; three seeds for these "
-        "two rows, one for every other.",
+        "the paper's rows and columns, the paper's being left to two extended runs; three seeds for no and for full "
+        "augmentation, one for every other row.",
     ),
     "paper": Preset(
         None,
@@ -201,7 +201,7 @@ def runs(preset: str, core_only: bool = False) -> list[Run]:
             for key in ("none", "all"):
                 title, augmentation = SETTINGS[key]
                 add(f"full-{key}-s{first}", f"{title}, pictures of the paper's size", augmentation=augmentation,
-                    network="paper", whole=True)  # fmt: skip
+                    core=False, network="paper", whole=True)  # fmt: skip
         jitter = replace(_ALL, jitter=True)
         add(f"jitter-s{first}", "all, and excerpts a frame or a band off", augmentation=jitter)
         extended = {"core": False, "augmentation": _ALL}
