@@ -47,20 +47,21 @@ class Progress:
 def in_parallel(
     function: Callable, jobs: Sequence, label: str, workers: int | None = None, show: bool = False
 ) -> Iterator:
-    """Results of the jobs in their order, computed by a process per core it may use; few jobs are done right here.
+    """Results of the jobs in their order, computed by a process per core it may use; a few are done right here.
 
     Each process calculates on one thread.  The first error ends it.
     """
     workers = workers or _cores()
     with Progress(label, len(jobs), show) as report:
-        if workers == 1 or len(jobs) < 8:
+        if workers == 1 or len(jobs) < 4:
             for job in jobs:
                 yield function(job)
                 report(1)
             return
         try:
             with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-                for result in pool.map(function, jobs, chunksize=4):
+                # few jobs may be long ones, and the longest may come first
+                for result in pool.map(function, jobs, chunksize=min(4, max(1, len(jobs) // (8 * workers)))):
                     yield result
                     report(1)
         except BrokenProcessPool:
